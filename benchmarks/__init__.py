@@ -1,0 +1,1 @@
+"""Side-by-side measurements of Helianthus and its peers: `python -m benchmarks`."""

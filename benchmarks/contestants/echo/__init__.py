@@ -1,0 +1,1 @@
+"""Echo servers over TCP; all are loaded by `echo_load.c`."""

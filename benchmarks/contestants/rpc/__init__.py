@@ -1,0 +1,1 @@
+"""Servers of `add(a, b)` and their clients."""

@@ -1,0 +1,370 @@
+"""The pump: joins a machine to a transport, the same way on every driver.
+
+Inputs go to the machine as they arrive, and the events they cause go to the handler at once.
+Output waits: whoever gives a machine commands calls `wake()`, and at the end of the tick the
+driver calls `settle()` once on each link that was woken. A hundred replies made during one tick
+so share one system call.
+
+Data is taken from the machine only while the transport takes it. What the transport leaves over
+stays in `_unsent`; until that is gone, further output stays in the machine, whose own limits and
+`wants_read` answer a peer that does not read. (The pump itself never stops reading because its
+output is stuck: with both ends doing that, two peers with full buffers wait for each other for
+ever. Only the machine knows which output was caused by input.)
+"""
+
+from __future__ import annotations
+
+import enum
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from ..protocols.errors import LocalProtocolError
+from ..protocols.machine import Buffer, Closing, Machine, StreamMachine
+from .errors import WriteTimeout
+from .timers import Timer
+
+if TYPE_CHECKING:
+    from .base import Driver, HostHandler, LinkHandler
+
+E = TypeVar("E")
+
+LINGER = 1.0
+"""Seconds that a link we close goes on discarding input, so that the peer gets our last bytes:
+closing a socket with unread input resets it, and a reset destroys what is in flight."""
+
+
+class Host(Generic[E]):
+    """Gives one machine its deadlines, actions and events; the base of every link.
+
+    Attributes:
+        machine: The machine; give it commands, then call `wake()`.
+    """
+
+    __slots__ = ("__weakref__", "_dirty", "_driver", "_handler", "_timer", "machine")
+
+    machine: Machine[E]
+
+    def __init__(self, driver: Driver, machine: Machine[E], handler: HostHandler[E]) -> None:
+        self.machine = machine
+        self._handler = handler
+        self._driver = driver
+        self._dirty = False
+        self._timer: Timer | None = None
+
+    def wake(self) -> None:
+        """Have what commands caused carried out at the end of this tick."""
+        if not self._dirty:
+            self._dirty = True
+            self._driver._settle_soon(self)
+
+    def close(self) -> None:
+        """Let go of the machine: no deadline, action or event of it is served any more."""
+        self._dirty = True  # never settled again
+        self._disarm()
+
+    def settle(self) -> None:
+        """Drain the machine. Called by the driver."""
+        self._dirty = False
+        self._arm()
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give actions, then events, to the handler."""
+        machine = self.machine
+        actions = machine.take_actions()
+        if actions:
+            self._handler.on_actions(actions)
+        events = machine.take_events()
+        if events:
+            self._handler.on_events(events)
+
+    def _arm(self) -> None:
+        """Make sure that a timer fires no later than the machine's deadline.
+
+        A timer that is too early is left alone and re-armed when it fires, so that a deadline
+        that moves back with every message costs no heap operation.
+        """
+        deadline = self.machine.deadline()
+        timer = self._timer
+        if deadline is None or (timer is not None and timer.when <= deadline):
+            return
+        if timer is not None:
+            timer.cancel()
+        self._timer = self._driver.call_at(deadline, self._on_timer)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        machine = self.machine
+        deadline = machine.deadline()
+        if deadline is None:
+            return
+        now = self._driver.now()
+        if deadline <= now:
+            machine.handle_timeout(now)
+            self._check_deadline_moved(now)
+        self.wake()
+
+    def _check_deadline_moved(self, now: float) -> None:
+        deadline = self.machine.deadline()
+        if deadline is not None and deadline <= now:
+            raise LocalProtocolError(
+                f"{type(self.machine).__name__}.handle_timeout({now}) left the deadline at {deadline}; "
+                "a machine's deadline must be later than the time it was told"
+            )
+
+
+class _State(enum.Enum):
+    CONNECTING = "connecting"
+    OPEN = "open"
+    LINGERING = "lingering"  # our side is shut; input is discarded until the peer closes too
+    CLOSED = "closed"
+
+
+class Link(Host[E]):
+    """One connection: a stream machine, its handler and a transport.
+
+    A driver's subclass moves bytes: it calls `_connected`, `_received`, `_received_eof`,
+    `_drained` and `_lost`, and provides `_send`, `_shut_down_writing`, `_close_transport` and
+    `_resume_reading`.
+
+    Attributes:
+        local_address: Our end as `host:port`, empty until connected.
+        peer_address: The other end as `host:port`.
+    """
+
+    __slots__ = (
+        "_eof",
+        "_half_closed",
+        "_linger_timer",
+        "_progress_at",
+        "_reading",
+        "_state",
+        "_write_timer",
+        "local_address",
+        "peer_address",
+    )
+
+    machine: StreamMachine[E]
+    _handler: LinkHandler[E]
+
+    def __init__(
+        self, driver: Driver, machine: StreamMachine[E], handler: LinkHandler[E], peer_address: str
+    ) -> None:
+        super().__init__(driver, machine, handler)
+        self.local_address = ""
+        self.peer_address = peer_address
+        self._state = _State.CONNECTING
+        self._eof = False
+        self._half_closed = False
+        self._reading = True
+        self._progress_at = 0.0
+        self._write_timer: Timer | None = None
+        self._linger_timer: Timer | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the link has ended."""
+        return self._state is _State.CLOSED
+
+    @property
+    @abstractmethod
+    def unsent(self) -> int:
+        """Bytes that the machine has given and the transport has not taken yet."""
+
+    def wake(self) -> None:
+        """Have what commands caused sent and handed over at the end of this tick."""
+        if not self._dirty and self._state is not _State.CONNECTING:
+            self._dirty = True
+            self._driver._settle_soon(self)
+
+    def close(self) -> None:
+        """Same as `abort()`. To end a link in good order, tell the machine."""
+        self.abort()
+
+    def abort(self, error: Exception | None = None) -> None:
+        """End the link at once; what is queued is dropped, and the handler hears `on_closed`."""
+        self._lost(error)
+
+    # -- what the platform's part provides ---------------------------------------------------
+
+    @abstractmethod
+    def _send(self, buffers: list[Buffer]) -> None:
+        """Send, and keep in order what the platform does not take."""
+
+    @abstractmethod
+    def _shut_down_writing(self) -> None:
+        """End our direction; called once, with nothing left to send."""
+
+    @abstractmethod
+    def _close_transport(self, *, reset: bool) -> None:
+        """Free the transport; nothing is called after this."""
+
+    @abstractmethod
+    def _resume_reading(self) -> None:
+        """`_reading` has become true: what arrived meanwhile is to be read."""
+
+    # -- inputs from the platform's part ------------------------------------------------------
+
+    def _connected(self, local_address: str, peer_address: str) -> None:
+        self._state = _State.OPEN
+        self.local_address = local_address
+        self.peer_address = peer_address
+        try:
+            self._handler.on_ready(self)
+        except Exception as error:  # noqa: BLE001 - reported, and only this link ends
+            self._fault(error)
+            return
+        self.wake()
+
+    def _received(self, data: Buffer) -> None:
+        if self._state is not _State.OPEN:
+            return  # lingering: what the peer still sends is discarded
+        try:
+            self.machine.receive_data(data, self._driver.now())
+            self._hand_over()
+        except Exception as error:  # noqa: BLE001 - reported, and only this link ends
+            self._fault(error)
+            return
+        self._reading = self.machine.wants_read
+        self.wake()
+
+    def _received_eof(self) -> None:
+        if self._state is _State.LINGERING:
+            self._lost(None)
+        if self._state is not _State.OPEN or self._eof:
+            return
+        self._eof = True
+        try:
+            self.machine.receive_eof(self._driver.now())
+            self._hand_over()
+        except Exception as error:  # noqa: BLE001 - reported, and only this link ends
+            self._fault(error)
+            return
+        self.wake()
+
+    def _drained(self) -> None:
+        """Everything in `_unsent` has been taken by the platform."""
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+        if self._state is _State.OPEN:
+            try:
+                self._handler.on_writable()
+            except Exception as error:  # noqa: BLE001 - reported, and only this link ends
+                self._fault(error)
+                return
+            self.wake()
+
+    def _lost(self, error: Exception | None) -> None:
+        """The transport is gone, or is to be gone: tell machine and handler, once."""
+        if self._state is _State.CLOSED:
+            return
+        self._state = _State.CLOSED
+        self._dirty = True  # never settled again
+        self._disarm()
+        for timer in (self._write_timer, self._linger_timer):
+            if timer is not None:
+                timer.cancel()
+        self._write_timer = self._linger_timer = None
+        self._close_transport(reset=error is not None)
+        try:
+            self.machine.connection_lost(error, self._driver.now())
+            self._hand_over()
+        except Exception as fault:  # noqa: BLE001 - reported; the handler must still hear of the end
+            self._driver.on_error(fault)
+        try:
+            self._handler.on_closed(error)
+        except Exception as fault:  # noqa: BLE001 - reported; nothing is left to end
+            self._driver.on_error(fault)
+
+    def _fault(self, error: Exception) -> None:
+        """A machine or handler let an exception out: report it and end this link only."""
+        self._driver.on_error(error)
+        self._lost(error)
+
+    # -- output, once per tick ----------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Drain the machine: actions, data, deadline, events, then how it wants to close."""
+        try:
+            self._dirty = False
+            if self._is_open():
+                self._flush()
+            if self._is_open():
+                self._arm()
+                self._hand_over()
+        except Exception as error:  # noqa: BLE001 - reported, and only this link ends
+            self._fault(error)
+
+    def _is_open(self) -> bool:
+        return self._state is _State.OPEN
+
+    def _flush(self) -> None:
+        machine = self.machine
+        if not self.unsent:
+            data = machine.take_data()
+            if data:
+                self._send(data)
+                self._watch_progress()
+            if not self._is_open():
+                return
+        closing = machine.closing
+        if closing is not Closing.OPEN:
+            self._follow(closing)
+        elif not self._reading and machine.wants_read:
+            self._reading = True
+            self._resume_reading()
+
+    def _follow(self, closing: Closing) -> None:
+        if closing is Closing.ABORT:
+            self._lost(None)
+        elif self.unsent:
+            return
+        elif closing is Closing.HALF:
+            if not self._half_closed:
+                self._half_closed = True
+                self._shut_down_writing()
+        else:
+            self._linger()
+
+    def _linger(self) -> None:
+        if self._eof:
+            self._lost(None)
+            return
+        self._state = _State.LINGERING
+        driver = self._driver
+        self._linger_timer = driver.call_at(driver.now() + LINGER, lambda: self._lost(None))
+        if not self._half_closed:
+            self._half_closed = True
+            self._shut_down_writing()
+        if not self.closed and not self._reading:
+            self._reading = True
+            self._resume_reading()
+
+    # -- a peer that takes nothing --------------------------------------------------------------
+
+    def _watch_progress(self) -> None:
+        if not self.unsent or self._write_timer is not None:
+            return
+        driver = self._driver
+        self._progress_at = driver.now()
+        self._write_timer = driver.call_at(self._progress_at + driver.write_deadline, self._check_progress)
+
+    def _check_progress(self) -> None:
+        driver = self._driver
+        due = self._progress_at + driver.write_deadline
+        if driver.now() < due:
+            self._write_timer = driver.call_at(due, self._check_progress)
+            return
+        self._write_timer = None
+        self._lost(
+            WriteTimeout(
+                f"the peer took nothing for {driver.write_deadline:g} s with {self.unsent} bytes queued",
+                address=self.peer_address,
+            )
+        )

@@ -1,0 +1,356 @@
+"""The readiness reactor that epoll and kqueue share.
+
+A reactor owns its links and timers, and turns in one of two ways: somebody calls `poll()`, or an
+asyncio loop uses it as its selector (`asyncio.SelectorEventLoop(reactor)`), in which case every
+`select()` of the loop also turns the reactor. Its own sockets are registered edge-triggered, once;
+those that asyncio registers are level-triggered, as asyncio expects.
+
+One tick: settle what was commanded since the last one, wait, read, run timers and posts, settle.
+Sockets closed during a tick are freed at its end, so that the kernel cannot give their number to a
+new socket while events for the old one are still in the batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import selectors
+import socket
+import time
+import weakref
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from ..protocols.machine import StreamMachine
+from .address import Address
+from .base import Accept, Driver, LinkHandler
+from .pump import Host
+from .socket_link import Connector, SocketLink, SocketListener, Watched
+
+T = TypeVar("T")
+
+READ = selectors.EVENT_READ
+WRITE = selectors.EVENT_WRITE
+
+RECEIVE_BUFFER = 256 * 1024
+"""Bytes of the one buffer that all of a reactor's links receive into."""
+
+_SETTLE_ROUNDS = 16  # links woken by handlers while settling go again this often within one tick
+_THREADS = 8  # for name resolution and disk; started only when needed
+
+
+class Reactor(Driver, selectors.BaseSelector):
+    """A driver over readiness events; a subclass brings the kernel's queue."""
+
+    def __init__(self, rng: random.Random | None = None) -> None:
+        super().__init__(rng)
+        self.receive_buffer = memoryview(bytearray(RECEIVE_BUFFER))
+        self.unread: list[Watched] = []  # have more to read than one tick allows
+        self._dirty: list[Host[Any]] = []
+        self._connecting: dict[SocketLink[Any], None] = {}  # a dict for its order
+        self._watched: dict[int, Watched] = {}
+        self._doomed: list[socket.socket] = []  # to be closed at the end of the tick
+        self._batch: deque[tuple[int, int]] = deque()  # survives a KeyboardInterrupt in a handler
+        self._posted: deque[Callable[[], None]] = deque()
+        self._keys: dict[int, selectors.SelectorKey] = {}
+        self._threads: ThreadPoolExecutor | None = None
+        self._turning = False
+        self._closed = False
+        self._open_wake_up()
+        _live.add(self)
+
+    # -- the kernel's queue, brought by the subclass --------------------------------------------
+
+    @abstractmethod
+    def _watch_edges(self, fd: int) -> None:
+        """Report both directions of a socket, edge-triggered, until it is closed."""
+
+    @abstractmethod
+    def _watch_level(self, fd: int, events: int, previous: int) -> None:
+        """Report an fd while it is ready for `events`; zero ends it. `previous` was in force."""
+
+    @abstractmethod
+    def _wait(self, timeout: float | None) -> list[tuple[int, int]]:
+        """Wait for readiness; gives `(fd, READ | WRITE)`, with HANG_UP as a third flag."""
+
+    @abstractmethod
+    def _close_queue(self) -> None:
+        """Free the kernel's queue."""
+
+    # -- Driver -----------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """Monotonic seconds of the operating system."""
+        return time.monotonic()
+
+    def post(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called in the next tick; from any thread or signal handler."""
+        self._posted.append(callback)
+        self._wake_up()
+
+    def listen(self, address: Address, accept: Accept) -> SocketListener:
+        """Accept connections at an address; see `Driver.listen`."""
+        self._check_open()
+        listener = SocketListener(self, address, accept)
+        self.watch(listener)
+        return listener
+
+    def connect(self, address: Address, machine: StreamMachine[T], handler: LinkHandler[T]) -> SocketLink[T]:
+        """Begin to connect; see `Driver.connect`."""
+        self._check_open()
+        link = SocketLink(self, machine, handler, f"{address.host}:{address.port}")
+        self._connecting[link] = None
+        Connector(self, address, link).start()
+        return link
+
+    def in_thread(self, work: Callable[[], T], done: Callable[[T | None, Exception | None], None]) -> None:
+        """Run blocking work in one of a few threads, started when first needed."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"helianthus-{self.name}")
+
+        def run() -> None:
+            try:
+                result = work()
+            except Exception as error:  # noqa: BLE001 - handed to whoever asked
+                outcome: tuple[T | None, Exception | None] = (None, error)
+            else:
+                outcome = (result, None)
+            self.post(lambda: done(*outcome))
+
+        self._threads.submit(run)
+
+    def poll(self, timeout: float | None = None) -> None:
+        """Run one tick from a loop of your own; see `Driver.poll`."""
+        self._tick(timeout)
+
+    def close(self) -> None:
+        """Abort every link, close every listener, free the descriptors. May be repeated."""
+        if self._closed:
+            return
+        for connecting in list(self._connecting):
+            connecting.abort()
+        for watched in list(self._watched.values()):
+            watched.driver_closed()
+        self._settle_all()
+        self._closed = True
+        _live.discard(self)
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+        self._close_doomed()
+        self._keys.clear()
+        self._close_wake_up()
+        self._close_queue()
+
+    def _settle_soon(self, host: Host[Any]) -> None:
+        self._dirty.append(host)
+
+    # -- for the reactor's own links ---------------------------------------------------------------
+
+    def watch(self, watched: Watched) -> None:
+        """Begin to tell a link, listener or connector about its socket's readiness."""
+        fd = watched.sock.fileno()
+        self._watched[fd] = watched
+        self._watch_edges(fd)
+
+    def hand_over_watch(self, watched: Watched) -> None:
+        """Tell another object about a socket that is already watched."""
+        self._watched[watched.sock.fileno()] = watched
+
+    def connect_ended(self, link: SocketLink[Any]) -> None:
+        """A link is no longer being connected."""
+        self._connecting.pop(link, None)
+
+    def discard(self, sock: socket.socket) -> None:
+        """Close a socket at the end of the tick."""
+        self._watched.pop(sock.fileno(), None)
+        self._doomed.append(sock)
+
+    def _abandon(self) -> None:
+        """Forget everything, in a forked child: the descriptors belong to the parent's links."""
+        self._closed = True
+        self._close_wake_up()
+        self._close_queue()
+        for watched in self._watched.values():
+            watched.sock.close()  # without shutdown: the parent's connection lives on
+        self._watched.clear()
+
+    # -- one tick -------------------------------------------------------------------------------------
+
+    def _tick(self, timeout: float | None) -> list[tuple[int, int]]:
+        """Turn once; returns readiness of descriptors that are not the reactor's own."""
+        self._check_open()
+        if self._turning:
+            raise RuntimeError(f"{self.name} driver: poll() was called from within its own callbacks")
+        self._turning = True
+        try:
+            self._settle_all()
+            if not self._batch:
+                self._batch.extend(self._wait(self._patience(timeout)))
+            foreign = self._dispatch()
+            self._read_on()
+            self._run_posted()
+            self._timers.run_due(time.monotonic(), self.on_error)
+            self._settle_all()
+        finally:
+            self._turning = False
+            self._close_doomed()
+        return foreign
+
+    def _patience(self, timeout: float | None) -> float | None:
+        """How long the kernel may wait."""
+        if self._dirty or self.unread or self._posted:
+            return 0.0
+        due = self._timers.next_time()
+        if due is None:
+            return timeout
+        wait = max(0.0, due - time.monotonic())
+        return wait if timeout is None else min(wait, timeout)
+
+    def _dispatch(self) -> list[tuple[int, int]]:
+        foreign: list[tuple[int, int]] = []
+        batch = self._batch
+        watched = self._watched
+        while batch:
+            fd, events = batch.popleft()
+            owner = watched.get(fd)
+            if owner is not None:
+                owner.ready(events)
+            elif fd == self._wake_reader:
+                self._drain_wake_up()
+            else:
+                foreign.append((fd, events))
+        return foreign
+
+    def _read_on(self) -> None:
+        """Go on with sockets that had more to read than one tick allows."""
+        if self.unread:
+            unread, self.unread = self.unread, []
+            for watched in unread:
+                watched.ready(READ)
+
+    def _run_posted(self) -> None:
+        for _ in range(len(self._posted)):
+            try:
+                self._posted.popleft()()
+            except Exception as error:  # noqa: BLE001 - one callback's fault must not stop the others
+                self.on_error(error)
+
+    def _settle_all(self) -> None:
+        for _ in range(_SETTLE_ROUNDS):
+            if not self._dirty:
+                return
+            dirty, self._dirty = self._dirty, []
+            for host in dirty:
+                host.settle()
+
+    def _close_doomed(self) -> None:
+        if self._doomed:
+            for sock in self._doomed:
+                sock.close()
+            self._doomed.clear()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError(f"{self.name} driver: it is closed")
+
+    # -- waking the wait from another thread -----------------------------------------------------------
+
+    def _open_wake_up(self) -> None:
+        """Make the descriptor through which another thread ends the wait."""
+        self._wake_reader, self._wake_writer = os.pipe()
+        for fd in (self._wake_reader, self._wake_writer):
+            os.set_blocking(fd, False)
+        self._watch_level(self._wake_reader, READ, 0)
+
+    def _wake_up(self) -> None:
+        with contextlib.suppress(OSError):  # full: the reader wakes anyway; closed: nobody waits
+            os.write(self._wake_writer, b"\0")
+
+    def _drain_wake_up(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while len(os.read(self._wake_reader, 4096)) == 4096:
+                pass
+
+    def _close_wake_up(self) -> None:
+        os.close(self._wake_reader)
+        os.close(self._wake_writer)
+
+    # -- selectors.BaseSelector: descriptors of the asyncio loop on top ---------------------------------
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Turn once; returns what is ready of that which `register` was called for."""
+        ready = []
+        for fd, events in self._tick(timeout):
+            key = self._keys.get(fd)
+            if key is not None:
+                mask = events & key.events if events & (READ | WRITE) else key.events
+                if mask:
+                    ready.append((key, mask))
+        return ready
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """Report a descriptor from `select` while it is ready."""
+        key = selectors.SelectorKey(fileobj, _descriptor(fileobj), events, data)
+        if key.fd in self._keys:
+            raise KeyError(f"{fileobj!r} (FD {key.fd}) is already registered")
+        self._watch_level(key.fd, events, 0)
+        self._keys[key.fd] = key
+        return key
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        """Undo `register`."""
+        key = self._key_of(fileobj)
+        del self._keys[key.fd]
+        self._watch_level(key.fd, 0, key.events)
+        return key
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """Change what a registered descriptor is watched for, or the data that goes with it."""
+        key = self._key_of(fileobj)
+        if events != key.events:
+            self._watch_level(key.fd, events, key.events)
+        key = key._replace(events=events, data=data)
+        self._keys[key.fd] = key
+        return key
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        """The registered descriptors and their keys."""
+        return self._keys
+
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
+        """The key of a registered descriptor."""
+        return self._key_of(fileobj)
+
+    def _key_of(self, fileobj: Any) -> selectors.SelectorKey:
+        try:
+            return self._keys[_descriptor(fileobj)]
+        except (KeyError, ValueError):
+            pass
+        for key in self._keys.values():  # a file object that has been closed has lost its number
+            if key.fileobj is fileobj:
+                return key
+        raise KeyError(f"{fileobj!r} is not registered")
+
+
+_live: weakref.WeakSet[Reactor] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    for reactor in list(_live):
+        reactor._abandon()
+    _live.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)
+
+
+def _descriptor(fileobj: Any) -> int:
+    fd = fileobj if isinstance(fileobj, int) else int(fileobj.fileno())
+    if fd < 0:
+        raise ValueError(f"{fileobj!r} has no valid file descriptor")
+    return fd
