@@ -7,7 +7,9 @@ link gives it a `LinkHandler`, and is told there what happened.
 from __future__ import annotations
 
 import logging
+import os
 import random
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -88,6 +90,7 @@ class Driver(ABC):
         self.on_error: Callable[[Exception], None] = _log_error
         self.write_deadline = DEFAULT_WRITE_DEADLINE
         self._timers = TimerHeap()
+        _live.add(self)
 
     @abstractmethod
     def now(self) -> float:
@@ -138,11 +141,30 @@ class Driver(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Abort every link, close every listener and free what the driver holds."""
+        """Abort every link, close every listener and free what the driver holds.
+
+        May be repeated. Called from within the driver's own callbacks it takes effect when they
+        have returned.
+        """
 
     @abstractmethod
     def _settle_soon(self, host: Host[Any]) -> None:
         """Have `host.settle()` called at the end of the present tick, or of the next one."""
+
+    def _abandon(self) -> None:  # noqa: B027 - a driver without descriptors has nothing to forget
+        """Forget everything, in a forked child: the descriptors belong to the parent's links."""
+
+
+_live: weakref.WeakSet[Driver] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    for driver in list(_live):
+        driver._abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)
 
 
 def _log_error(error: Exception) -> None:

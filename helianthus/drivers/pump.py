@@ -40,7 +40,7 @@ class Host(Generic[E]):
         machine: The machine; give it commands, then call `wake()`.
     """
 
-    __slots__ = ("__weakref__", "_dirty", "_driver", "_handler", "_timer", "machine")
+    __slots__ = ("__weakref__", "_dirty", "_driver", "_handler", "_let_go", "_timer", "machine")
 
     machine: Machine[E]
 
@@ -49,6 +49,7 @@ class Host(Generic[E]):
         self._handler = handler
         self._driver = driver
         self._dirty = False
+        self._let_go = False
         self._timer: Timer | None = None
 
     def wake(self) -> None:
@@ -59,24 +60,38 @@ class Host(Generic[E]):
 
     def close(self) -> None:
         """Let go of the machine: no deadline, action or event of it is served any more."""
+        self._let_go = True
         self._dirty = True  # never settled again
         self._disarm()
 
-    def settle(self) -> None:
-        """Drain the machine. Called by the driver."""
+    def settle(self) -> bool:
+        """Drain the machine; called by the driver. Gives whether the handler was called."""
+        if self._let_go:
+            return False
         self._dirty = False
-        self._arm()
-        self._hand_over()
+        called = False
+        try:
+            called = self._hand_over_actions()
+            self._arm()
+            called = self._hand_over_events() or called
+        except Exception as error:  # noqa: BLE001 - reported; the other machines go on
+            self._driver.on_error(error)
+            return True
+        return called
 
-    def _hand_over(self) -> None:
-        """Give actions, then events, to the handler."""
-        machine = self.machine
-        actions = machine.take_actions()
-        if actions:
-            self._handler.on_actions(actions)
-        events = machine.take_events()
-        if events:
-            self._handler.on_events(events)
+    def _hand_over_actions(self) -> bool:
+        actions = self.machine.take_actions()
+        if not actions:
+            return False
+        self._handler.on_actions(actions)
+        return True
+
+    def _hand_over_events(self) -> bool:
+        events = self.machine.take_events()
+        if not events:
+            return False
+        self._handler.on_events(events)
+        return True
 
     def _arm(self) -> None:
         """Make sure that a timer fires no later than the machine's deadline.
@@ -99,15 +114,25 @@ class Host(Generic[E]):
 
     def _on_timer(self) -> None:
         self._timer = None
+        try:
+            self._tell_time()
+        except Exception as error:  # noqa: BLE001 - reported, and only this machine ends
+            self._fault(error)
+            return
+        self.wake()
+
+    def _tell_time(self) -> None:
         machine = self.machine
         deadline = machine.deadline()
-        if deadline is None:
-            return
         now = self._driver.now()
-        if deadline <= now:
+        if deadline is not None and deadline <= now:
             machine.handle_timeout(now)
             self._check_deadline_moved(now)
-        self.wake()
+
+    def _fault(self, error: Exception) -> None:
+        """The machine is broken: report it, and serve it no more."""
+        self._driver.on_error(error)
+        self.close()
 
     def _check_deadline_moved(self, now: float) -> None:
         deadline = self.machine.deadline()
@@ -122,6 +147,7 @@ class _State(enum.Enum):
     CONNECTING = "connecting"
     OPEN = "open"
     LINGERING = "lingering"  # our side is shut; input is discarded until the peer closes too
+    ENDING = "ending"  # the transport is gone, and the handler is to hear of it
     CLOSED = "closed"
 
 
@@ -129,8 +155,9 @@ class Link(Host[E]):
     """One connection: a stream machine, its handler and a transport.
 
     A driver's subclass moves bytes: it calls `_connected`, `_received`, `_received_eof`,
-    `_drained` and `_lost`, and provides `_send`, `_shut_down_writing`, `_close_transport` and
-    `_resume_reading`.
+    `_drained` and `_lost`, and provides `_send`, `_shut_down_writing`, `_close_transport`,
+    `_pause_reading` and `_resume_reading`. It calls them from its event loop only, never from
+    within one of these, so that the handler is not called while it is being called.
 
     Attributes:
         local_address: Our end as `host:port`, empty until connected.
@@ -138,6 +165,7 @@ class Link(Host[E]):
     """
 
     __slots__ = (
+        "_end_error",
         "_eof",
         "_half_closed",
         "_linger_timer",
@@ -159,6 +187,7 @@ class Link(Host[E]):
         self.local_address = ""
         self.peer_address = peer_address
         self._state = _State.CONNECTING
+        self._end_error: Exception | None = None
         self._eof = False
         self._half_closed = False
         self._reading = True
@@ -169,7 +198,7 @@ class Link(Host[E]):
     @property
     def closed(self) -> bool:
         """Whether the link has ended."""
-        return self._state is _State.CLOSED
+        return self._state in (_State.ENDING, _State.CLOSED)
 
     @property
     @abstractmethod
@@ -187,8 +216,13 @@ class Link(Host[E]):
         self.abort()
 
     def abort(self, error: Exception | None = None) -> None:
-        """End the link at once; what is queued is dropped, and the handler hears `on_closed`."""
-        self._lost(error)
+        """End the link at once; what is queued is dropped.
+
+        The handler hears `on_closed(error)` at the end of this tick, because it may be the handler
+        that calls this.
+        """
+        if self._end(error):
+            self._driver._settle_soon(self)
 
     # -- what the platform's part provides ---------------------------------------------------
 
@@ -205,6 +239,10 @@ class Link(Host[E]):
         """Free the transport; nothing is called after this."""
 
     @abstractmethod
+    def _pause_reading(self) -> None:
+        """`_reading` has become false: what arrives is to wait."""
+
+    @abstractmethod
     def _resume_reading(self) -> None:
         """`_reading` has become true: what arrived meanwhile is to be read."""
 
@@ -216,6 +254,7 @@ class Link(Host[E]):
         self.peer_address = peer_address
         try:
             self._handler.on_ready(self)
+            self._heed_wants_read()
         except Exception as error:  # noqa: BLE001 - reported, and only this link ends
             self._fault(error)
             return
@@ -226,11 +265,13 @@ class Link(Host[E]):
             return  # lingering: what the peer still sends is discarded
         try:
             self.machine.receive_data(data, self._driver.now())
-            self._hand_over()
+            self._hand_over_actions()
+            self._hand_over_events()
+            if not self.machine.wants_read:
+                self._heed_wants_read()
         except Exception as error:  # noqa: BLE001 - reported, and only this link ends
             self._fault(error)
             return
-        self._reading = self.machine.wants_read
         self.wake()
 
     def _received_eof(self) -> None:
@@ -241,7 +282,8 @@ class Link(Host[E]):
         self._eof = True
         try:
             self.machine.receive_eof(self._driver.now())
-            self._hand_over()
+            self._hand_over_actions()
+            self._hand_over_events()
         except Exception as error:  # noqa: BLE001 - reported, and only this link ends
             self._fault(error)
             return
@@ -262,19 +304,31 @@ class Link(Host[E]):
 
     def _lost(self, error: Exception | None) -> None:
         """The transport is gone, or is to be gone: tell machine and handler, once."""
-        if self._state is _State.CLOSED:
-            return
-        self._state = _State.CLOSED
-        self._dirty = True  # never settled again
+        if self._end(error):
+            self._tell_end()
+
+    def _end(self, error: Exception | None) -> bool:
+        """Free the transport and the timers; false where that has been done."""
+        if self.closed:
+            return False
+        self._state = _State.ENDING
+        self._end_error = error
+        self._dirty = True  # never settled again, but for the end
         self._disarm()
         for timer in (self._write_timer, self._linger_timer):
             if timer is not None:
                 timer.cancel()
         self._write_timer = self._linger_timer = None
         self._close_transport(reset=error is not None)
+        return True
+
+    def _tell_end(self) -> None:
+        self._state = _State.CLOSED
+        error = self._end_error
         try:
             self.machine.connection_lost(error, self._driver.now())
-            self._hand_over()
+            self._hand_over_actions()
+            self._hand_over_events()
         except Exception as fault:  # noqa: BLE001 - reported; the handler must still hear of the end
             self._driver.on_error(fault)
         try:
@@ -289,17 +343,25 @@ class Link(Host[E]):
 
     # -- output, once per tick ----------------------------------------------------------------
 
-    def settle(self) -> None:
-        """Drain the machine: actions, data, deadline, events, then how it wants to close."""
+    def settle(self) -> bool:
+        """Drain the machine: actions, data, deadline, events; then close as it wants."""
+        if self._state is _State.ENDING:
+            self._tell_end()
+            return True
+        if self._state is not _State.OPEN:
+            return False
+        self._dirty = False
+        called = False
         try:
-            self._dirty = False
+            called = self._hand_over_actions()
             if self._is_open():
                 self._flush()
             if self._is_open():
                 self._arm()
-                self._hand_over()
+                called = self._hand_over_events() or called
         except Exception as error:  # noqa: BLE001 - reported, and only this link ends
             self._fault(error)
+        return called or self.closed
 
     def _is_open(self) -> bool:
         return self._state is _State.OPEN
@@ -309,6 +371,7 @@ class Link(Host[E]):
         if not self.unsent:
             data = machine.take_data()
             if data:
+                self._check_may_send()
                 self._send(data)
                 self._watch_progress()
             if not self._is_open():
@@ -316,9 +379,21 @@ class Link(Host[E]):
         closing = machine.closing
         if closing is not Closing.OPEN:
             self._follow(closing)
-        elif not self._reading and machine.wants_read:
-            self._reading = True
-            self._resume_reading()
+        if machine.wants_read != self._reading and self._is_open():
+            self._heed_wants_read()
+
+    def _check_may_send(self) -> None:
+        if self._half_closed:
+            raise LocalProtocolError(f"{type(self.machine).__name__} gave data after it had closed its half")
+
+    def _heed_wants_read(self) -> None:
+        wanted = self.machine.wants_read
+        if wanted != self._reading and not self.closed:
+            self._reading = wanted
+            if wanted:
+                self._resume_reading()
+            else:
+                self._pause_reading()
 
     def _follow(self, closing: Closing) -> None:
         if closing is Closing.ABORT:
@@ -329,6 +404,8 @@ class Link(Host[E]):
             if not self._half_closed:
                 self._half_closed = True
                 self._shut_down_writing()
+            if self._eof:  # both halves have ended: nothing can come of this link any more
+                self._lost(None)
         else:
             self._linger()
 
@@ -337,6 +414,7 @@ class Link(Host[E]):
             self._lost(None)
             return
         self._state = _State.LINGERING
+        self._disarm()
         driver = self._driver
         self._linger_timer = driver.call_at(driver.now() + LINGER, lambda: self._lost(None))
         if not self._half_closed:

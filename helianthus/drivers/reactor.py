@@ -18,7 +18,6 @@ import random
 import selectors
 import socket
 import time
-import weakref
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -29,7 +28,8 @@ from ..protocols.machine import StreamMachine
 from .address import Address
 from .base import Accept, Driver, LinkHandler
 from .pump import Host
-from .socket_link import Connector, SocketLink, SocketListener, Watched
+from .socket_link import HANG_UP, Connector, SocketLink, SocketListener, Watched
+from .timers import TimerHeap
 
 T = TypeVar("T")
 
@@ -49,8 +49,8 @@ class Reactor(Driver, selectors.BaseSelector):
     def __init__(self, rng: random.Random | None = None) -> None:
         super().__init__(rng)
         self.receive_buffer = memoryview(bytearray(RECEIVE_BUFFER))
-        self.unread: list[Watched] = []  # have more to read than one tick allows
-        self._dirty: list[Host[Any]] = []
+        self.unread: deque[Watched] = deque()  # have more to read than one tick allows
+        self._dirty: deque[Host[Any]] = deque()
         self._connecting: dict[SocketLink[Any], None] = {}  # a dict for its order
         self._watched: dict[int, Watched] = {}
         self._doomed: list[socket.socket] = []  # to be closed at the end of the tick
@@ -59,9 +59,9 @@ class Reactor(Driver, selectors.BaseSelector):
         self._keys: dict[int, selectors.SelectorKey] = {}
         self._threads: ThreadPoolExecutor | None = None
         self._turning = False
-        self._closed = False
+        self._close_wanted = False
+        self._closed = ""  # why it can be used no more
         self._open_wake_up()
-        _live.add(self)
 
     # -- the kernel's queue, brought by the subclass --------------------------------------------
 
@@ -128,16 +128,18 @@ class Reactor(Driver, selectors.BaseSelector):
         self._tick(timeout)
 
     def close(self) -> None:
-        """Abort every link, close every listener, free the descriptors. May be repeated."""
+        """Abort every link, close every listener, free the descriptors; see `Driver.close`."""
         if self._closed:
             return
+        if self._turning:
+            self._close_wanted = True
+            return
+        self._closed = "it is closed"
         for connecting in list(self._connecting):
             connecting.abort()
         for watched in list(self._watched.values()):
             watched.driver_closed()
         self._settle_all()
-        self._closed = True
-        _live.discard(self)
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
         self._close_doomed()
@@ -170,13 +172,19 @@ class Reactor(Driver, selectors.BaseSelector):
         self._doomed.append(sock)
 
     def _abandon(self) -> None:
-        """Forget everything, in a forked child: the descriptors belong to the parent's links."""
-        self._closed = True
+        """Forget everything, in a forked child; see `Driver._abandon`."""
+        if self._closed:
+            return
+        self._closed = "it was made before the fork and belongs to the parent process; make another"
         self._close_wake_up()
         self._close_queue()
         for watched in self._watched.values():
             watched.sock.close()  # without shutdown: the parent's connection lives on
         self._watched.clear()
+        # new ones instead of clear(): the fork may have happened in a callback, inside their loops
+        self._posted, self._dirty, self.unread = deque(), deque(), deque()
+        self._timers = TimerHeap()
+        self._threads = None
 
     # -- one tick -------------------------------------------------------------------------------------
 
@@ -187,7 +195,8 @@ class Reactor(Driver, selectors.BaseSelector):
             raise RuntimeError(f"{self.name} driver: poll() was called from within its own callbacks")
         self._turning = True
         try:
-            self._settle_all()
+            if self._settle_all():
+                timeout = 0.0  # a handler was called: asyncio, or our caller, may have got work from it
             if not self._batch:
                 self._batch.extend(self._wait(self._patience(timeout)))
             foreign = self._dispatch()
@@ -198,6 +207,8 @@ class Reactor(Driver, selectors.BaseSelector):
         finally:
             self._turning = False
             self._close_doomed()
+            if self._close_wanted:
+                self.close()
         return foreign
 
     def _patience(self, timeout: float | None) -> float | None:
@@ -215,7 +226,7 @@ class Reactor(Driver, selectors.BaseSelector):
         batch = self._batch
         watched = self._watched
         while batch:
-            fd, events = batch.popleft()
+            fd, events = batch[0]
             owner = watched.get(fd)
             if owner is not None:
                 owner.ready(events)
@@ -223,14 +234,15 @@ class Reactor(Driver, selectors.BaseSelector):
                 self._drain_wake_up()
             else:
                 foreign.append((fd, events))
+            batch.popleft()  # not before: an interrupted owner is to try again
         return foreign
 
     def _read_on(self) -> None:
         """Go on with sockets that had more to read than one tick allows."""
-        if self.unread:
-            unread, self.unread = self.unread, []
-            for watched in unread:
-                watched.ready(READ)
+        unread = self.unread
+        for _ in range(len(unread)):
+            unread[0].ready(READ)
+            unread.popleft()
 
     def _run_posted(self) -> None:
         for _ in range(len(self._posted)):
@@ -239,13 +251,16 @@ class Reactor(Driver, selectors.BaseSelector):
             except Exception as error:  # noqa: BLE001 - one callback's fault must not stop the others
                 self.on_error(error)
 
-    def _settle_all(self) -> None:
+    def _settle_all(self) -> bool:
+        """Settle what was woken; gives whether a handler was called."""
+        dirty = self._dirty
+        called = False
         for _ in range(_SETTLE_ROUNDS):
-            if not self._dirty:
-                return
-            dirty, self._dirty = self._dirty, []
-            for host in dirty:
-                host.settle()
+            if not dirty:
+                break
+            for _ in range(len(dirty)):
+                called = dirty.popleft().settle() or called
+        return called
 
     def _close_doomed(self) -> None:
         if self._doomed:
@@ -255,7 +270,7 @@ class Reactor(Driver, selectors.BaseSelector):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise RuntimeError(f"{self.name} driver: it is closed")
+            raise RuntimeError(f"{self.name} driver: {self._closed}")
 
     # -- waking the wait from another thread -----------------------------------------------------------
 
@@ -267,7 +282,7 @@ class Reactor(Driver, selectors.BaseSelector):
         self._watch_level(self._wake_reader, READ, 0)
 
     def _wake_up(self) -> None:
-        with contextlib.suppress(OSError):  # full: the reader wakes anyway; closed: nobody waits
+        with contextlib.suppress(OSError):  # full: the reader wakes anyway; -1, closed: nobody waits
             os.write(self._wake_writer, b"\0")
 
     def _drain_wake_up(self) -> None:
@@ -276,8 +291,10 @@ class Reactor(Driver, selectors.BaseSelector):
                 pass
 
     def _close_wake_up(self) -> None:
-        os.close(self._wake_reader)
-        os.close(self._wake_writer)
+        reader, writer = self._wake_reader, self._wake_writer
+        self._wake_reader = self._wake_writer = -1  # their numbers may soon be somebody else's
+        os.close(reader)
+        os.close(writer)
 
     # -- selectors.BaseSelector: descriptors of the asyncio loop on top ---------------------------------
 
@@ -287,7 +304,8 @@ class Reactor(Driver, selectors.BaseSelector):
         for fd, events in self._tick(timeout):
             key = self._keys.get(fd)
             if key is not None:
-                mask = events & key.events if events & (READ | WRITE) else key.events
+                # after a hang-up both directions are worth trying, as in `selectors.EpollSelector`
+                mask = key.events if events & HANG_UP else events & key.events
                 if mask:
                     ready.append((key, mask))
         return ready
@@ -305,7 +323,8 @@ class Reactor(Driver, selectors.BaseSelector):
         """Undo `register`."""
         key = self._key_of(fileobj)
         del self._keys[key.fd]
-        self._watch_level(key.fd, 0, key.events)
+        if not self._closed:
+            self._watch_level(key.fd, 0, key.events)
         return key
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -334,19 +353,6 @@ class Reactor(Driver, selectors.BaseSelector):
             if key.fileobj is fileobj:
                 return key
         raise KeyError(f"{fileobj!r} is not registered")
-
-
-_live: weakref.WeakSet[Reactor] = weakref.WeakSet()
-
-
-def _abandon_all() -> None:
-    for reactor in list(_live):
-        reactor._abandon()
-    _live.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_all)
 
 
 def _descriptor(fileobj: Any) -> int:

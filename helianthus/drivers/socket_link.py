@@ -157,6 +157,9 @@ class SocketLink(Link[E]):
                 return
         self._reactor.unread.append(self)
 
+    def _pause_reading(self) -> None:
+        """Nothing to do: `_read` looks at `_reading`, and edges that it ignores cost nothing."""
+
     def _resume_reading(self) -> None:
         self._reactor.unread.append(self)
 
@@ -173,7 +176,7 @@ class SocketLink(Link[E]):
         else:
             total = sum(map(len, buffers))
             if total >= _JOIN_BELOW * len(buffers):
-                self._queue.extend(memoryview(buffer) for buffer in buffers)
+                self._queue.extend(memoryview(buffer) for buffer in buffers if len(buffer))
                 self._queued += total
                 self._send_queue()
                 return
@@ -235,7 +238,7 @@ class SocketListener(Listener):
         self._accept = accept
         self._closed = False
         self._resting = False
-        self.sock = _listening_socket(address)
+        self.sock = listening_socket(address)
         host, port = self.sock.getsockname()[:2]
         self.address = Address(host, port, address.scheme)
 
@@ -356,6 +359,7 @@ class Connector:
             self._try_next()
         elif events & WRITE:
             self._succeed()
+            self._link.ready(events & ~WRITE)  # the peer may have spoken already, in the same edge
 
     def _succeed(self) -> None:
         self._reactor.hand_over_watch(self._link)
@@ -380,8 +384,12 @@ def resolve(host: str, port: int) -> list[Candidate]:
     return [(family, sockaddr) for family, _, _, _, sockaddr in found]
 
 
-def _listening_socket(address: Address) -> socket.socket:
-    """Bind and listen at the first of a name's addresses that this machine has."""
+def listening_socket(address: Address) -> socket.socket:
+    """Bind and listen at the first of a name's addresses that this machine has; may block.
+
+    Raises:
+        TransportError: One of `drivers.errors`, such as `AddressInUse`.
+    """
     try:
         candidates = resolve(address.host, address.port)
     except OSError as error:

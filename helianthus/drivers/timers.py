@@ -45,9 +45,10 @@ class TimerHeap:
         self._heap: list[Timer] = []
         self._sequence = 0
         self._dead = 0
+        self._aside: list[Timer] = []  # due, but added during this run
 
     def __len__(self) -> int:
-        return len(self._heap) - self._dead
+        return len(self._heap) + len(self._aside) - self._dead
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Add a timer."""
@@ -75,21 +76,29 @@ class TimerHeap:
             report: Told of an exception that a callback let out; the others still run.
         """
         newest = self._sequence
-        while self._heap and self._heap[0].when <= now and self._heap[0]._sequence <= newest:
-            timer = heapq.heappop(self._heap)
-            callback = timer.callback
-            if callback is None:
-                self._dead -= 1
-                continue
-            timer.callback = None
-            try:
-                callback()
-            except Exception as error:  # noqa: BLE001 - one timer's fault must not stop the others
-                report(error)
+        try:
+            while self._heap and self._heap[0].when <= now:
+                timer = heapq.heappop(self._heap)
+                if timer._sequence > newest:
+                    self._aside.append(timer)  # out of the way of older ones that are due later
+                    continue
+                callback = timer.callback
+                if callback is None:
+                    self._dead -= 1
+                    continue
+                timer.callback = None
+                try:
+                    callback()
+                except Exception as error:  # noqa: BLE001 - one timer's fault must not stop the others
+                    report(error)
+        finally:
+            for timer in self._aside:
+                heapq.heappush(self._heap, timer)
+            self._aside.clear()
 
     def _timer_cancelled(self) -> None:
         self._dead += 1
         if self._dead > self._COMPACT_ABOVE and self._dead * 2 > len(self._heap):
             self._heap = [timer for timer in self._heap if timer.callback is not None]
             heapq.heapify(self._heap)
-            self._dead = 0
+            self._dead = sum(timer.callback is None for timer in self._aside)

@@ -1,4 +1,4 @@
-"""gRPC's asyncio API, with generic handlers: two packed doubles stand in for a protobuf message.
+"""gRPC's asyncio API on uvloop, with generic handlers: two packed doubles stand in for a protobuf message.
 
 A `struct` costs less than protobuf would, so nothing but gRPC itself is measured.
 """
@@ -6,11 +6,11 @@ A `struct` costs less than protobuf would, so nothing but gRPC itself is measure
 from __future__ import annotations
 
 import argparse
-import asyncio
 import struct
 from typing import Any, cast
 
 import grpc
+import uvloop
 
 from benchmarks.contestants.rpc.load import Load, Outcome, parse_role, report, run
 from benchmarks.contestants.serving import LOOPBACK, announce
@@ -65,9 +65,9 @@ async def load_server(host: str, port: int, load: Load) -> Outcome:
 def main() -> None:
     role = parse_role(argparse.ArgumentParser(description=__doc__))
     if role.load is None:
-        asyncio.run(serve())
+        uvloop.run(serve())
     else:
-        report(asyncio.run(load_server(role.host, role.port, role.load)))
+        report(uvloop.run(load_server(role.host, role.port, role.load)))
 
 
 if __name__ == "__main__":

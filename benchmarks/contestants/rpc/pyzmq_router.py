@@ -59,7 +59,7 @@ def load_server(host: str, port: int, load: Load) -> Outcome:
             send(pack((0, last_id, "calculator.add", (a, b))))
 
         def take_until(moment: float) -> tuple[int, float]:
-            """Check answers, each followed by a request, until `moment`: how many there were, and the time."""
+            """Check answers, each followed by a request, until `moment`: how many, and the time."""
             done = 0
             while (now := perf_counter()) < moment:
                 _, message_id, _, result = unpack(receive(), use_list=False)

@@ -1,0 +1,52 @@
+"""MessagePack-RPC: the session machine, its events, limits and status codes."""
+
+from .events import (
+    CallFailed,
+    CancelReceived,
+    CreditGranted,
+    Flow,
+    GoawayReceived,
+    HelloReceived,
+    ItemReceived,
+    NotificationReceived,
+    PongReceived,
+    RequestExpired,
+    RequestReceived,
+    ResponseReceived,
+    RpcEvent,
+    StreamEnded,
+    UnexpectedResponse,
+)
+from .limits import CLIENT_KEEP_ALIVE, NO_KEEP_ALIVE, SERVER_KEEP_ALIVE, KeepAlive, RpcLimits
+from .session import SESSION_TRANSITIONS, Params, RpcSession, SessionState
+from .status import StatusCode
+from .wire import OversizedMessage
+
+__all__ = [
+    "CLIENT_KEEP_ALIVE",
+    "NO_KEEP_ALIVE",
+    "SERVER_KEEP_ALIVE",
+    "SESSION_TRANSITIONS",
+    "CallFailed",
+    "CancelReceived",
+    "CreditGranted",
+    "Flow",
+    "GoawayReceived",
+    "HelloReceived",
+    "ItemReceived",
+    "KeepAlive",
+    "NotificationReceived",
+    "OversizedMessage",
+    "Params",
+    "PongReceived",
+    "RequestExpired",
+    "RequestReceived",
+    "ResponseReceived",
+    "RpcEvent",
+    "RpcLimits",
+    "RpcSession",
+    "SessionState",
+    "StatusCode",
+    "StreamEnded",
+    "UnexpectedResponse",
+]

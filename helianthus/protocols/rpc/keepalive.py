@@ -1,0 +1,80 @@
+"""Keep-alive pings and the patience with the peer's, after gRPC's proposal A8.
+
+Source: https://github.com/grpc/proposal/blob/master/A8-client-side-keepalive.md
+"""
+
+from __future__ import annotations
+
+import math
+
+from .limits import KeepAlive
+
+
+class PingSender:
+    """Decides when a silent connection is pinged, and when it is given up.
+
+    Anything the peer sends is a sign of life, not only the answer to the ping.
+    """
+
+    def __init__(self, settings: KeepAlive, now: float) -> None:
+        self._settings = settings
+        self._quiet_since = now
+        self._pinged_at: float | None = None
+
+    def heard(self, now: float) -> None:
+        """The peer has sent something."""
+        self._quiet_since = now
+        self._pinged_at = None
+
+    def became_busy(self, now: float) -> None:
+        """The first call is in flight: silence before it was no concern."""
+        if not self._settings.without_calls:
+            self._quiet_since = max(self._quiet_since, now)
+
+    def deadline(self, *, busy: bool) -> float | None:
+        """When `due` or `gave_up` will be true, or None."""
+        if self._pinged_at is not None:
+            return self._pinged_at + self._settings.timeout
+        if self._settings.time == math.inf or not (busy or self._settings.without_calls):
+            return None
+        return self._quiet_since + self._settings.time
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a ping is unanswered."""
+        return self._pinged_at is not None
+
+    def gave_up(self, now: float) -> bool:
+        """Whether the peer has been silent for too long after a ping."""
+        return self._pinged_at is not None and now >= self._pinged_at + self._settings.timeout
+
+    def due(self, now: float, *, busy: bool) -> bool:
+        """Whether to send a ping now; true once, until the peer is heard again."""
+        when = None if self._pinged_at is not None else self.deadline(busy=busy)
+        if when is None or now < when:
+            return False
+        self._pinged_at = now
+        return True
+
+
+class PingJudge:
+    """Counts the peer's pings that come too early."""
+
+    def __init__(self, settings: KeepAlive) -> None:
+        self._settings = settings
+        self._last: float | None = None
+        self._strikes = 0
+
+    def replied(self) -> None:
+        """Replies were sent: pings around them are no nuisance."""
+        self._last = None
+        self._strikes = 0
+
+    def too_many(self, now: float, *, busy: bool) -> bool:
+        """Take note of a ping; true where it was one too many."""
+        settings = self._settings
+        apart = settings.min_interval if busy or settings.without_calls else settings.min_interval_idle
+        if self._last is not None and now - self._last < apart:
+            self._strikes += 1
+        self._last = now
+        return self._strikes > settings.max_strikes

@@ -1,0 +1,72 @@
+"""What one RPC session may hold, and how it keeps its connection alive."""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+
+MIB = 1024 * 1024
+
+
+@attrs.frozen
+class RpcLimits:
+    """Bounds of one session. Sizes are in bytes.
+
+    Attributes:
+        max_message_size: One encoded message, either way; gRPC's default for receiving.
+        max_calls: Calls of ours without an answer, and requests of the peer's without one.
+        max_streams: How many of each of these may be streams; the advice of RFC 9113, 6.5.2.
+        stream_window: Items that the peer may send on a stream before we have consumed any.
+        max_request_bytes: All unanswered requests of the peer together (those too small to span
+            two reads are not counted); one beyond it is answered RESOURCE_EXHAUSTED.
+        max_buffered_items: Stream items that nobody has consumed yet; above it reading pauses.
+        pause_reading_at: Replies that the transport has not taken; above it reading pauses, so
+            that a peer which does not read cannot make us answer more.
+        max_queued_output: Everything that the transport has not taken; the connection fails
+            when replies exceed it, and our own commands are refused.
+        max_cancelled: Calls of ours that were given up and whose answer is still awaited; the
+            oldest are forgotten first.
+    """
+
+    max_message_size: int = 4 * MIB
+    max_calls: int = 1000
+    max_streams: int = 100
+    stream_window: int = 64
+    max_request_bytes: int = 64 * MIB
+    max_buffered_items: int = 16 * MIB
+    pause_reading_at: int = MIB
+    max_queued_output: int = 64 * MIB
+    max_cancelled: int = 4096
+
+
+@attrs.frozen
+class KeepAlive:
+    """When to ping, and which pings to bear. Times in seconds; numbers from gRPC's proposal A8.
+
+    Attributes:
+        time: Silence after which a ping is sent; `math.inf` for never.
+        timeout: How long the peer may stay silent after a ping before the connection is given up.
+        without_calls: Ping also while no call is in flight.
+        min_interval: The peer's pings must be this far apart, unless replies were sent between.
+        min_interval_idle: The same while no call is in flight.
+        max_strikes: Pings that came too early and are forgiven; one more ends the connection.
+    """
+
+    time: float
+    timeout: float = 20.0
+    without_calls: bool = False
+    min_interval: float = 300.0
+    min_interval_idle: float = 7200.0
+    max_strikes: int = 2
+
+
+CLIENT_KEEP_ALIVE = KeepAlive(time=300.0)
+"""A8 leaves clients without keep-alive, and a call to a dead peer without deadline then hangs for
+ever. Five minutes is the shortest time that a server with A8's defaults bears."""
+
+SERVER_KEEP_ALIVE = KeepAlive(time=7200.0, without_calls=True)
+"""A8's defaults for servers: dead clients are found after two hours."""
+
+NO_KEEP_ALIVE = KeepAlive(time=math.inf)
+"""Never ping."""
