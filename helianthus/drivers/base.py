@@ -14,11 +14,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ..protocols.machine import Action, Machine, StreamMachine
+from ..protocols.machine import Action, DatagramMachine, Machine, StreamMachine
 from .address import Address
+from .errors import DriverUnavailable
 from .timers import Timer, TimerHeap
 
 if TYPE_CHECKING:
+    from .datagram_link import DatagramLink
     from .pump import Host, Link
 
 _log = logging.getLogger("helianthus.drivers")
@@ -118,6 +120,15 @@ class Driver(ABC):
     def connect(self, address: Address, machine: StreamMachine[T], handler: LinkHandler[T]) -> Link[T]:
         """Begin to connect; the handler hears `on_ready`, or `on_closed` with the reason."""
 
+    def bind(self, address: Address, machine: DatagramMachine[T], handler: HostHandler[T]) -> DatagramLink[T]:
+        """Send and receive datagrams at an address; port 0 takes any free port.
+
+        Raises:
+            DriverUnavailable: The driver has no datagrams.
+            TransportError: One of `drivers.errors`, such as `AddressInUse`.
+        """
+        raise DriverUnavailable(f"the {self.name} driver has no datagrams")
+
     def host(self, machine: Machine[T], handler: HostHandler[T]) -> Host[T]:
         """Give a machine without a transport its deadlines, and its actions to the handler."""
         from .pump import Host
@@ -153,6 +164,14 @@ class Driver(ABC):
 
     def _abandon(self) -> None:  # noqa: B027 - a driver without descriptors has nothing to forget
         """Forget everything, in a forked child: the descriptors belong to the parent's links."""
+
+
+def attempt(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    """Call `work`; gives its result and its error as `Driver.in_thread` hands them over."""
+    try:
+        return work(), None
+    except Exception as error:  # noqa: BLE001 - handed to whoever asked
+        return None, error
 
 
 _live: weakref.WeakSet[Driver] = weakref.WeakSet()

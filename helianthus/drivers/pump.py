@@ -238,9 +238,8 @@ class Link(Host[E]):
     def _close_transport(self, *, reset: bool) -> None:
         """Free the transport; nothing is called after this."""
 
-    @abstractmethod
     def _pause_reading(self) -> None:
-        """`_reading` has become false: what arrives is to wait."""
+        """`_reading` has become false; a platform that looks at it before it reads needs no more."""
 
     @abstractmethod
     def _resume_reading(self) -> None:

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 from ..protocols.machine import StreamMachine
 from .address import Address
-from .base import Accept, Driver, LinkHandler
+from .base import Accept, Driver, LinkHandler, attempt
 from .pump import Host
 from .socket_link import HANG_UP, Connector, SocketLink, SocketListener, Watched
 from .timers import TimerHeap
@@ -109,16 +109,12 @@ class Reactor(Driver, selectors.BaseSelector):
 
     def in_thread(self, work: Callable[[], T], done: Callable[[T | None, Exception | None], None]) -> None:
         """Run blocking work in one of a few threads, started when first needed."""
+        self._check_open()
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"helianthus-{self.name}")
 
         def run() -> None:
-            try:
-                result = work()
-            except Exception as error:  # noqa: BLE001 - handed to whoever asked
-                outcome: tuple[T | None, Exception | None] = (None, error)
-            else:
-                outcome = (result, None)
+            outcome = attempt(work)
             self.post(lambda: done(*outcome))
 
         self._threads.submit(run)
@@ -135,10 +131,7 @@ class Reactor(Driver, selectors.BaseSelector):
             self._close_wanted = True
             return
         self._closed = "it is closed"
-        for connecting in list(self._connecting):
-            connecting.abort()
-        for watched in list(self._watched.values()):
-            watched.driver_closed()
+        self.abort_all()
         self._settle_all()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
@@ -146,6 +139,13 @@ class Reactor(Driver, selectors.BaseSelector):
         self._keys.clear()
         self._close_wake_up()
         self._close_queue()
+
+    def abort_all(self) -> None:
+        """Abort every link and close every listener; the reactor itself goes on."""
+        for connecting in list(self._connecting):
+            connecting.abort()
+        for watched in list(self._watched.values()):
+            watched.driver_closed()
 
     def _settle_soon(self, host: Host[Any]) -> None:
         self._dirty.append(host)

@@ -157,9 +157,6 @@ class SocketLink(Link[E]):
                 return
         self._reactor.unread.append(self)
 
-    def _pause_reading(self) -> None:
-        """Nothing to do: `_read` looks at `_reading`, and edges that it ignores cost nothing."""
-
     def _resume_reading(self) -> None:
         self._reactor.unread.append(self)
 
@@ -313,13 +310,12 @@ class Connector:
     def start(self) -> None:
         """Begin; the link hears the end of it from within a later tick."""
         host, port = self._address.host, self._address.port
-        try:
-            family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
-        except ValueError:
+        literal = literal_candidate(host, port)
+        if literal is None:
             self._reactor.in_thread(lambda: resolve(host, port), self._resolved)
-            return
-        self._candidates.append((family, (host, port)))
-        self._reactor.post(self._try_next)
+        else:
+            self._candidates.append(literal)
+            self._reactor.post(self._try_next)
 
     def _resolved(self, found: list[Candidate] | None, error: Exception | None) -> None:
         if isinstance(error, OSError):
@@ -372,6 +368,15 @@ class Connector:
 
 Candidate = tuple[socket.AddressFamily, Any]
 """An address family and the address to give to a socket of it."""
+
+
+def literal_candidate(host: str, port: int) -> Candidate | None:
+    """The candidate that an IP address is by itself; None for a name, which has to be looked up."""
+    try:
+        version = ipaddress.ip_address(host).version
+    except ValueError:
+        return None
+    return socket.AF_INET6 if version == 6 else socket.AF_INET, (host, port)
 
 
 def resolve(host: str, port: int) -> list[Candidate]:

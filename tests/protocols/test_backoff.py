@@ -5,7 +5,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helianthus.protocols.backoff import JITTER, MAX_DELAY, Backoff
@@ -70,6 +70,7 @@ def test_clients_that_fail_together_disperse() -> None:
     assert len(set(starts)) == 100
 
 
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     initial=st.floats(0.001, 100),

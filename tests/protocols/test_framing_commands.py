@@ -336,6 +336,8 @@ def test_undrained_events_stop_the_reading(make: Make) -> None:
 
     assert machine.take_events() == [FrameReceived(b"abcd")] * 10
     assert machine.wants_read
+    machine.receive_data(wire, 0.0)  # counted from the drain on
+    assert machine.wants_read
 
 
 def test_a_frame_larger_than_the_undrained_limit_comes_in() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import attrs
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from helianthus.protocols.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
@@ -139,6 +139,8 @@ KINDS = [
     of_size(MAX_FRAME),
 ]
 
+unhurried = settings(deadline=None)  # a busy machine is no failure
+
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 # Bytes that mean something to one framing or another, so that streams get beyond their first frame.
@@ -175,6 +177,7 @@ def check_events(events: list[FramingEvent], verdict: Verdict) -> None:
 
 
 @every_kind
+@unhurried
 @given(data=garbage, sizes=cuts, as_view=st.booleans())
 def test_any_bytes_in_any_pieces_are_read_as_if_whole(
     kind: Kind, data: bytes, sizes: list[int], as_view: bool
@@ -192,6 +195,7 @@ def test_any_bytes_in_any_pieces_are_read_as_if_whole(
 
 
 @every_kind
+@unhurried
 @given(data=garbage, sizes=cuts, more=garbage, lost=st.booleans())
 def test_a_stream_ends_with_one_last_event_whatever_was_in_it(
     kind: Kind, data: bytes, sizes: list[int], more: bytes, lost: bool
@@ -227,6 +231,7 @@ def test_a_stream_ends_with_one_last_event_whatever_was_in_it(
 
 
 @every_kind
+@unhurried
 @given(frames=st.lists(st.one_of(st.lists(telling, max_size=6).map(b"".join), runs), max_size=8), sizes=cuts)
 def test_what_can_be_sent_arrives_unchanged_in_any_pieces(
     kind: Kind, frames: list[bytes], sizes: list[int]
@@ -250,6 +255,7 @@ def test_what_can_be_sent_arrives_unchanged_in_any_pieces(
     assert reader.take_events() == [*map(FrameReceived, sent), EndOfStream()]
 
 
+@unhurried
 @given(
     delimiter=st.lists(st.sampled_from([b"a", b"b"]), min_size=1, max_size=5).map(b"".join), data=st.data()
 )
@@ -267,6 +273,7 @@ def test_a_frame_is_refused_exactly_if_the_peer_would_cut_it_elsewhere(
         assert arrives
 
 
+@unhurried
 @given(value=st.integers(0, 2**70))
 @example(value=0)
 @example(value=127)

@@ -8,6 +8,7 @@ follows from what it was told. At the end faults stop, and whatever can still ar
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 import pytest
@@ -40,7 +41,7 @@ from helianthus.protocols.machine import Buffer, Closing, ConnectionFailed
 MAX_FRAME = 200
 MAX_QUEUED = 600
 
-LIMITS = {"max_frame_size": MAX_FRAME, "max_queued_output": MAX_QUEUED}
+LIMITS: dict[str, Any] = {"max_frame_size": MAX_FRAME, "max_queued_output": MAX_QUEUED}
 
 Make = Callable[[], StreamFraming]
 Encode = Callable[[bytes], bytes | None]
@@ -291,7 +292,7 @@ class TwoEnds(RuleBasedStateMachine):
             self.end_stream(which)
         for end in self.ends:
             assert end.received == self.other(end).sent
-            assert end.events[-1] == EndOfStream()
+            assert end.events[-1:] == [EndOfStream()]
             assert end.machine.state is FramingState.ENDED
             assert end.machine.closing is Closing.FULL
 

@@ -30,7 +30,7 @@ class NodeClock:
             drift: Seconds gained per second; crystal clocks have up to about 50e-6 either way.
             offset: What the clock shows at the beginning of the world, in seconds.
         """
-        if not -1.0 < drift:
+        if not drift > -1.0:
             raise ValueError(f"a clock with a drift of {drift} would stand still or run backwards")
         self._offset = offset
         self._rate = 1.0 + drift

@@ -16,12 +16,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVarTuple
 
 from .errors import NotSimulated
 
 if TYPE_CHECKING:
     from .driver import SimDriver
+
+Ts = TypeVarTuple("Ts")
 
 _PRUNE_ABOVE = 256  # tasks; below this many the done ones are not worth looking for
 _CLOSE_ATTEMPTS = 100  # a coroutine may await in its clean-up; each attempt ends one such wait
@@ -39,20 +41,21 @@ class SimTask(asyncio.Task[Any]):
     def __hash__(self) -> int:
         return self._number
 
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
 
 class SimLoop(asyncio.BaseEventLoop):
     """Runs a node's coroutines.
 
     Attributes:
         stirred: Something was scheduled since the selector last looked.
+        stop_wanted: Somebody called `stop()`.
+        strict: Exceptions that nobody takes go to the driver's `on_error`, not to the log.
     """
 
     def __init__(self, driver: SimDriver) -> None:
         super().__init__()
         self.stirred = False
+        self.stop_wanted = False
+        self.strict = True
         self._selector = driver
         self._clock_resolution = 1e-9  # asyncio asks the platform, and platforms differ
         self._tasks: list[asyncio.Task[Any]] = []
@@ -64,7 +67,26 @@ class SimLoop(asyncio.BaseEventLoop):
         """Seconds of the node's clock."""
         return self._selector.now()
 
-    # -- what BaseEventLoop asks of the loop that completes it -----------------------------------
+    # -- running -----------------------------------------------------------------------------------
+
+    def run_forever(self) -> None:
+        """Run the whole world until `stop()` is called, as `asyncio.Runner` expects of a loop."""
+        self._selector.turn_until_stopped()
+
+    def run_slice(self) -> None:
+        """Run for the world, until the node is idle."""
+        super().run_forever()
+
+    def stop(self) -> None:
+        """See `asyncio.loop.stop`."""
+        self.stop_wanted = True
+        self.pause()
+
+    def pause(self) -> None:
+        """End the present slice."""
+        super().stop()
+
+    # -- what BaseEventLoop asks of the loop that completes it -------------------------------------
 
     def _process_events(self, event_list: list[Any]) -> None:
         """There are no descriptors, so none is ever ready."""
@@ -75,7 +97,7 @@ class SimLoop(asyncio.BaseEventLoop):
     # -- noticing what is scheduled, from inside and outside of the node ---------------------------
 
     def call_soon(
-        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """See `asyncio.loop.call_soon`."""
         handle = super().call_soon(callback, *args, context=context)
@@ -85,7 +107,7 @@ class SimLoop(asyncio.BaseEventLoop):
         return handle
 
     def call_at(
-        self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """See `asyncio.loop.call_at`."""
         handle = super().call_at(when, callback, *args, context=context)
@@ -95,7 +117,7 @@ class SimLoop(asyncio.BaseEventLoop):
         return handle
 
     def call_soon_threadsafe(
-        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """See `asyncio.loop.call_soon_threadsafe`; only one thread runs a world, though."""
         if not self._selector.alive:
@@ -110,7 +132,7 @@ class SimLoop(asyncio.BaseEventLoop):
         """Have the world's run fail, unless the program has a handler of its own."""
         if not self._selector.alive:
             return  # tasks that a crash ended: nobody is left to complain to
-        if self.get_exception_handler() is not None:
+        if not self.strict or self.get_exception_handler() is not None:
             super().call_exception_handler(context)
             return
         error = context.get("exception")
@@ -118,7 +140,7 @@ class SimLoop(asyncio.BaseEventLoop):
             error = RuntimeError(context.get("message", "asyncio reported an unknown fault"))
         self._selector.on_error(error)
 
-    # -- tasks ----------------------------------------------------------------------------------------
+    # -- tasks -------------------------------------------------------------------------------------
 
     def _new_task(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> SimTask:
         self._tasks_made += 1
@@ -142,13 +164,19 @@ class SimLoop(asyncio.BaseEventLoop):
         for task in self.unfinished_tasks():
             _close_coroutine(task.get_coro())
 
+    def close(self) -> None:
+        """See `asyncio.loop.close`; the loop of a world of its own ends that world."""
+        super().close()
+        if not self.strict:
+            self._selector.close()
+
     def __del__(self) -> None:
         if not self.is_closed() and not self.is_running():
-            self.close()
+            super().close()
 
-    # -- what only the real world has -------------------------------------------------------------------
+    # -- what only the real world has --------------------------------------------------------------
 
-    def run_in_executor(self, *args: Any, **options: Any) -> NoReturn:
+    def run_in_executor(self, executor: Any, func: Callable[[*Ts], Any], *args: *Ts) -> NoReturn:
         """Refused: threads are not deterministic."""
         raise NotSimulated(
             "a simulated node has no threads (run_in_executor, asyncio.to_thread): give blocking work to "

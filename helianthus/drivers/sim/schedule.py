@@ -95,6 +95,10 @@ class Schedule:
             action(argument)
         return True
 
+    def is_empty(self) -> bool:
+        """Whether nothing is left to do, ever."""
+        return not self._heap and not self._runnable
+
     def clear(self) -> None:
         """Forget everything that was to happen."""
         self._heap.clear()

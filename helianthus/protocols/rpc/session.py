@@ -309,6 +309,10 @@ class RpcSession:
 
     # -- commands: answers ----------------------------------------------------------------------
 
+    def awaits_answer(self, msgid: int) -> bool:
+        """Whether a request of the peer's has not been answered."""
+        return msgid in self._served
+
     def respond(self, msgid: int, result: Any) -> None:
         """Answer a request with its result.
 

@@ -1,0 +1,168 @@
+"""Links and listeners of a simulated node."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ...protocols.machine import Buffer, StreamMachine
+from ..address import Address
+from ..base import Accept, LinkHandler, Listener
+from ..pump import Link
+from .stream import Endpoint
+
+if TYPE_CHECKING:
+    from .driver import SimDriver
+
+E = TypeVar("E")
+
+
+class SimLink(Link[E]):
+    """A link over one end of a simulated connection."""
+
+    __slots__ = ("_endpoint", "_queue", "_queued", "_ready", "_sim")
+
+    def __init__(
+        self, driver: SimDriver, machine: StreamMachine[E], handler: LinkHandler[E], peer_address: str
+    ) -> None:
+        super().__init__(driver, machine, handler, peer_address)
+        self._sim = driver
+        self._endpoint: Endpoint | None = None
+        self._ready = False
+        self._queue: deque[memoryview] = deque()
+        self._queued = 0
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for room in the sending system's buffer."""
+        return self._queued
+
+    def connecting_on(self, endpoint: Endpoint) -> None:
+        """The connection is made; the handler hears of it in the node's next slice."""
+        self._endpoint = endpoint
+
+    def failed_to_connect(self, error: Exception) -> None:
+        """The attempt to connect is over."""
+        self._lost(error)
+
+    def ready(self) -> None:
+        """Look at the endpoint, within the node's slice: something has come or drained."""
+        endpoint = self._endpoint
+        if endpoint is None or self.closed:
+            return
+        if not self._ready:
+            self._ready = True
+            self._connected(endpoint.local_address, endpoint.peer_address)
+        if endpoint.drained:
+            endpoint.drained = False
+            self._send_queue(endpoint)
+            if not self._queued:
+                self._drained()
+        self._read(endpoint)
+        if endpoint.error is not None:
+            self._lost(endpoint.error)
+
+    def _read(self, endpoint: Endpoint) -> None:
+        """Give the machine what has come, from a buffer that is used again for everybody.
+
+        So a machine that keeps a view of its input meets other bytes in it, as it would on the
+        native drivers.
+        """
+        arrived = endpoint.arrived
+        buffer = self._sim.receive_buffer
+        while arrived and self._reading and not self.closed:
+            data = endpoint.take()
+            if arrived and self._sim.network.rng.random() < 0.5:
+                data += endpoint.take()
+            for start in range(0, len(data), len(buffer)):
+                piece = data[start : start + len(buffer)]
+                buffer[: len(piece)] = piece
+                self._received(buffer[: len(piece)])
+        if endpoint.eof and not arrived and self._reading and not self.closed:
+            self._received_eof()
+
+    def _resume_reading(self) -> None:
+        if self._endpoint is not None:
+            self._endpoint.note()
+
+    def _send(self, buffers: list[Buffer]) -> None:
+        endpoint = self._endpoint
+        if endpoint is None:
+            return
+        data = buffers[0] if len(buffers) == 1 else b"".join(buffers)
+        room = endpoint.pipe.room
+        if len(data) <= room:
+            endpoint.pipe.write(data)
+            return
+        self._queue.append(memoryview(bytes(data)))
+        self._queued += len(data)
+        self._send_queue(endpoint)
+
+    def _send_queue(self, endpoint: Endpoint) -> None:
+        """Hand on what the sending system has room for."""
+        queue = self._queue
+        before = self._queued
+        while queue:
+            room = endpoint.pipe.room
+            if not room:
+                endpoint.wants_room = True
+                break
+            first = queue[0]
+            if len(first) > room:
+                queue[0] = first[room:]
+                first = first[:room]
+            else:
+                queue.popleft()
+            self._queued -= len(first)
+            endpoint.pipe.write(first)
+        if self._queued < before:
+            self._progress_at = self._driver.now()
+
+    def _shut_down_writing(self) -> None:
+        if self._endpoint is not None:
+            self._endpoint.pipe.finish()
+
+    def _close_transport(self, *, reset: bool) -> None:
+        self._queue.clear()
+        self._queued = 0
+        endpoint, self._endpoint = self._endpoint, None
+        self._sim.forget_link(self)
+        if endpoint is not None:
+            endpoint.close(reset=reset)
+            endpoint.link = None
+
+
+class SimListener(Listener):
+    """Accepts connections to one port of a simulated node.
+
+    Attributes:
+        driver: The node's life that it listens for.
+    """
+
+    def __init__(self, driver: SimDriver, address: Address, accept: Accept) -> None:
+        self.address = address
+        self.driver = driver
+        self._accept = accept
+        self._closed = False
+
+    def adopt(self, endpoint: Endpoint) -> None:
+        """Give a connection that has been made a machine and a handler."""
+        if self._closed:
+            endpoint.close(reset=True)
+            return
+        try:
+            machine, handler = self._accept(endpoint.peer_address)
+        except Exception as error:  # noqa: BLE001 - one connection's fault must not stop the listener
+            self.driver.on_error(error)
+            endpoint.close(reset=True)
+            return
+        link: SimLink[Any] = SimLink(self.driver, machine, handler, endpoint.peer_address)
+        self.driver.remember_link(link)
+        endpoint.link = link
+        link.connecting_on(endpoint)
+
+    def close(self) -> None:
+        """Stop accepting; see `Listener.close`."""
+        if not self._closed:
+            self._closed = True
+            self.driver.forget_listener(self)

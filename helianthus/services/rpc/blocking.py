@@ -1,0 +1,213 @@
+"""Calling services from plain code, without asyncio and without a thread.
+
+The client has a driver of its own, and turns it in the caller's thread while a call waits. Between
+calls nothing turns: what the server pushes is served during the next call, and a server that pings
+an idle client gets its answer then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from ...drivers.address import Address
+from ...drivers.choose import driver as make_driver
+from .cancel import CancelToken
+from .channel import Channel, ChannelOptions, ChannelState
+from .context import inherit
+from .peer import Peer, check_cancel, expired, join_params
+from .service import Service, method_table
+from .stream import StreamCall
+
+
+def connect_sync(url: str, services: Iterable[Service] = (), **options: Any) -> BlockingClient:
+    """Make a blocking client of the node at `url`; see `BlockingClient`."""
+    return BlockingClient(url, services, **options)
+
+
+class BlockingClient:
+    """Calls the services of a node; each method returns when its work is done.
+
+    Use it as a context manager, from one thread at a time.
+
+    Args:
+        url: Such as `tcp://127.0.0.1:7070`.
+        services: What the server may call on this side: plain functions only.
+        options: Those of `ChannelOptions`.
+    """
+
+    def __init__(self, url: str, services: Iterable[Service] = (), **options: Any) -> None:
+        self._address = Address.parse(url)
+        self._driver = make_driver("auto")
+        self._channel = Channel(
+            self._driver,
+            self._address,
+            ChannelOptions(**options),
+            method_table(services),
+            None,
+            lambda: None,
+        )
+        self._channel.start()
+
+    def __enter__(self) -> BlockingClient:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def call(
+        self,
+        method: str,
+        /,
+        *params: Any,
+        timeout: float | None = None,
+        cancel: CancelToken | None = None,
+        meta: dict[str, Any] | None = None,
+        **keywords: Any,
+    ) -> Any:
+        """Call a method and return its result; as `Client.call`."""
+        peer, timeout = self._usable_peer(method, timeout, cancel)
+        call = peer.start_call(method, join_params(method, params, keywords), timeout, meta)
+        if cancel is not None:
+            cancel.add_callback(lambda: call.give_up(cancel.reason))
+        try:
+            self._turn_until(call.done)
+        except BaseException:  # a KeyboardInterrupt, most likely: nobody waits for the answer
+            peer.forget(call.msgid)
+            raise
+        return call.result()
+
+    def notify(
+        self,
+        method: str,
+        /,
+        *params: Any,
+        timeout: float | None = None,
+        cancel: CancelToken | None = None,
+        meta: dict[str, Any] | None = None,
+        **keywords: Any,
+    ) -> None:
+        """Call a method without wanting an answer; returns when the operating system has it."""
+        peer, _ = self._usable_peer(method, timeout, cancel)
+        peer.notify(method, *params, meta=meta, **keywords)
+        link = peer.link
+        self._turn_until(lambda: link is None or link.closed or not (peer.session.queued or link.unsent))
+
+    def stream(
+        self,
+        method: str,
+        /,
+        *params: Any,
+        timeout: float | None = None,
+        cancel: CancelToken | None = None,
+        meta: dict[str, Any] | None = None,
+        **keywords: Any,
+    ) -> BlockingStream:
+        """Call a method with stream items, either way or both; see `BlockingStream`."""
+        peer, timeout = self._usable_peer(method, timeout, cancel)
+        stream = StreamCall(method, join_params(method, params, keywords), timeout, cancel, meta)
+        peer.start_stream(stream)
+        return BlockingStream(stream, self._turn_until)
+
+    def service(self, name: str) -> BlockingProxy:
+        """An object whose methods are those of a service."""
+        return BlockingProxy(self, name)
+
+    def close(self) -> None:
+        """End the connection in good order, and free what the client holds."""
+        self._channel.close()
+        self._turn_until(lambda: not self._channel.open_links)
+        self._driver.close()
+
+    def _usable_peer(
+        self, method: str, timeout: float | None, cancel: CancelToken | None
+    ) -> tuple[Peer, float | None]:
+        """Turn until there is a connection with room for a call."""
+        check_cancel(cancel)
+        channel = self._channel
+        timeout, _ = inherit(self._driver.now(), timeout, None)
+        deadline = None if timeout is None else time.monotonic() + timeout
+
+        def usable() -> bool:
+            if cancel is not None and cancel.cancelled:
+                return True
+            if channel.peer is not None:
+                return not channel.peer.congested
+            return channel.state is not ChannelState.CONNECTING
+
+        self._driver.poll(0)  # a server that has gone since the last call is found out now
+        if not self._turn_until(usable, deadline):
+            raise expired(f"{method} at {self._address} ({channel.state.value})")
+        check_cancel(cancel)
+        if channel.peer is None:
+            raise channel.unavailable()
+        return channel.peer, None if deadline is None else deadline - time.monotonic()
+
+    def _turn_until(self, done: Callable[[], bool], deadline: float | None = None) -> bool:
+        """Turn the driver until something is true; False if the deadline comes first."""
+        while not done():
+            if deadline is None:
+                self._driver.poll(None)
+            elif (wait := deadline - time.monotonic()) > 0:
+                self._driver.poll(wait)
+            else:
+                return False
+        return True
+
+
+class BlockingStream:
+    """A call with stream items; iterate over those of the callee."""
+
+    def __init__(self, stream: StreamCall, wait: Callable[[Callable[[], bool]], object]) -> None:
+        self._stream = stream
+        self._wait = wait
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        self._wait(lambda: self._stream.items.ready)
+        try:
+            return self._stream.items.take()
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    def send(self, item: Any) -> None:
+        """Send an item, as soon as the callee takes it; raises `RpcError` where the call has ended."""
+        self._wait(lambda: self._stream.outgoing.ready)
+        self._stream.outgoing.send_now(item)
+
+    def end(self) -> None:
+        """Send no more items; the call goes on until the callee ends it."""
+        self._stream.end_now()
+
+    def result(self) -> Any:
+        """Wait for the end of the call and return its result; as `StreamCall.result`."""
+        self._stream.end_now()
+        self._stream.let_items_go()
+        self._wait(lambda: self._stream.over)
+        return self._stream.outcome()
+
+    def __enter__(self) -> BlockingStream:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stream.give_up("the block that used the stream ended")
+
+
+class BlockingProxy:
+    """Turns `proxy.add(2, 3)` into a call of "service.add"."""
+
+    def __init__(self, client: BlockingClient, name: str) -> None:
+        self._client = client
+        self._name = name
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+        def call(*params: Any, **keywords: Any) -> Any:
+            return self._client.call(f"{self._name}.{name}", *params, **keywords)
+
+        return call

@@ -1,0 +1,208 @@
+"""Calling the services of a node from async code."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, TypeVar, overload
+
+from ...drivers.address import Address
+from ...drivers.base import Driver
+from ...drivers.choose import running_driver
+from .cancel import CancelToken
+from .channel import Channel, ChannelOptions, ChannelState
+from .context import inherit
+from .peer import Peer, cancellable, expired, join_params, wait_or_cancel
+from .proxy import ServiceProxy
+from .service import Service, method_table, service_name
+from .stream import StreamCall
+from .waiter import Waiter
+
+T = TypeVar("T")
+
+
+def connect(
+    url: str, services: Iterable[Service] = (), *, driver: Driver | None = None, **options: Any
+) -> Client:
+    """Make a client of the node at `url`; see `Client`."""
+    return Client(url, services, driver=driver, **options)
+
+
+class Client:
+    """Calls the services of a node, over a connection that is made again when it is lost.
+
+    Use it as an async context manager. It connects when it is entered, or at the first call.
+    Calls wait while it connects; once an attempt has failed they fail with UNAVAILABLE until
+    the next one, whose time comes by exponential back-off. A lost connection fails the calls in
+    flight with UNAVAILABLE, and `RpcError.maybe_executed` says whether they may have run.
+
+    Args:
+        url: Such as `tcp://127.0.0.1:7070`.
+        services: What the server may call on this side.
+        driver: By default the running loop's.
+        options: Those of `ChannelOptions`.
+    """
+
+    def __init__(
+        self, url: str, services: Iterable[Service] = (), *, driver: Driver | None = None, **options: Any
+    ) -> None:
+        self._address = Address.parse(url)
+        self._methods = method_table(services)
+        self._options = ChannelOptions(**options)
+        self._driver = driver
+        self._channel: Channel | None = None
+        self._watchers: list[Waiter] = []
+
+    @property
+    def state(self) -> ChannelState:
+        """What the connection is doing."""
+        return self._channel.state if self._channel is not None else ChannelState.IDLE
+
+    async def __aenter__(self) -> Client:
+        self._open()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def call(
+        self,
+        method: str,
+        /,
+        *params: Any,
+        timeout: float | None = None,
+        cancel: CancelToken | None = None,
+        meta: dict[str, Any] | None = None,
+        **keywords: Any,
+    ) -> Any:
+        """Call a method and return its result.
+
+        Inside of a method that is being served, the call inherits its deadline and trace.
+
+        Args:
+            method: Its full name, such as "calculator.add".
+            params: Positional parameters; give either these or keywords.
+            timeout: Seconds after which the call fails with DEADLINE_EXCEEDED.
+            cancel: Cancelling it fails the call with CANCELLED.
+            meta: What else to tell the server, such as `traceparent`.
+            keywords: Parameters by keyword.
+
+        Raises:
+            RpcError: The call ended without a result.
+        """
+        channel = self._channel
+        peer = channel.peer if channel is not None else None
+        if peer is None or peer.congested:
+            peer, timeout = await self._usable_peer(method, timeout, cancel)
+        if cancel is None:
+            return await peer.start_call(
+                method, params if not keywords else join_params(method, params, keywords), timeout, meta
+            )
+        return await cancellable(
+            lambda: peer.start_call(method, join_params(method, params, keywords), timeout, meta), cancel
+        )
+
+    async def notify(
+        self,
+        method: str,
+        /,
+        *params: Any,
+        timeout: float | None = None,
+        cancel: CancelToken | None = None,
+        meta: dict[str, Any] | None = None,
+        **keywords: Any,
+    ) -> None:
+        """Call a method without wanting an answer; returns when the call is queued.
+
+        Raises:
+            RpcError: There is no connection, or the call cannot be sent.
+        """
+        peer, _ = await self._usable_peer(method, timeout, cancel)
+        peer.notify(method, *params, meta=meta, **keywords)
+
+    def stream(
+        self,
+        method: str,
+        /,
+        *params: Any,
+        timeout: float | None = None,
+        cancel: CancelToken | None = None,
+        meta: dict[str, Any] | None = None,
+        **keywords: Any,
+    ) -> StreamCall:
+        """Call a method with stream items, either way or both; see `StreamCall`."""
+        return StreamCall(method, join_params(method, params, keywords), timeout, cancel, meta, self)
+
+    @overload
+    def service(self, service: str) -> ServiceProxy: ...
+    @overload
+    def service(self, service: type[T]) -> T: ...
+    def service(self, service: str | type[T]) -> ServiceProxy | T:
+        """An object whose methods are those of a service.
+
+        Args:
+            service: Its name, or a class that declares its methods as coroutines and async
+                generators: type-checkers then know the parameters and results.
+        """
+        if isinstance(service, str):
+            return ServiceProxy(self, service)
+        proxy: Any = ServiceProxy(self, service_name(service), service)
+        return proxy  # type: ignore[no-any-return]  # it stands in for what the class declares
+
+    async def close(self) -> None:
+        """End the connection in good order; calls in flight fail with CANCELLED."""
+        channel = self._open()
+        channel.close()
+        while channel.open_links:
+            await self._watch()
+
+    # -- finding a connection ------------------------------------------------------------------------
+
+    async def open_stream(self, stream: StreamCall) -> None:
+        """Begin a stream that `stream` has prepared."""
+        peer, stream.timeout = await self._usable_peer(stream.method, stream.timeout, stream.cancel_token)
+        peer.start_stream(stream)
+
+    def _open(self) -> Channel:
+        if self._channel is None:
+            self._channel = Channel(
+                self._driver or running_driver(),
+                self._address,
+                self._options,
+                self._methods,
+                asyncio.get_running_loop(),
+                self._state_changed,
+            )
+            self._channel.start()
+        return self._channel
+
+    async def _usable_peer(
+        self, method: str, timeout: float | None, cancel: CancelToken | None
+    ) -> tuple[Peer, float | None]:
+        """Wait for a connection with room for a call; returns what is left of the timeout."""
+        channel = self._open()
+        loop = asyncio.get_running_loop()
+        timeout, _ = inherit((self._driver or running_driver()).now(), timeout, None)
+        deadline = None if timeout is None else loop.time() + timeout
+        try:
+            async with asyncio.timeout_at(deadline):
+                while (peer := channel.peer) is None or peer.congested:
+                    if peer is not None:
+                        await peer.room(cancel)
+                    elif channel.state is ChannelState.CONNECTING:
+                        await wait_or_cancel(self._watch(), cancel)
+                    else:
+                        raise channel.unavailable()
+        except TimeoutError:
+            raise expired(f"{method} at {self._address} ({channel.state.value})") from None
+        return peer, None if deadline is None else deadline - loop.time()
+
+    def _watch(self) -> Waiter:
+        waiter = Waiter(asyncio.get_running_loop())
+        self._watchers.append(waiter)
+        return waiter
+
+    def _state_changed(self) -> None:
+        watchers, self._watchers = self._watchers, []
+        for waiter in watchers:
+            waiter.finish(None, None, direct=False)

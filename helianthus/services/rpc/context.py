@@ -1,0 +1,54 @@
+"""What a method can know of the call it is serving, and what calls it makes inherit."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+if TYPE_CHECKING:
+    from .peer import Peer
+
+_TRACE_KEYS = ("traceparent", "tracestate")  # https://www.w3.org/TR/trace-context/
+
+
+@attrs.define
+class CallContext:
+    """The call being served. A method asks for it with a parameter annotated `CallContext`.
+
+    Attributes:
+        method: The full name that was called.
+        peer: The caller's end of the connection; call its methods to push to it.
+        deadline: Driver time in seconds at which the caller gives up, or None.
+        meta: What the caller sent along, such as `traceparent`.
+    """
+
+    method: str
+    peer: Peer
+    deadline: float | None
+    meta: dict[str, Any]
+
+    def remaining(self) -> float | None:
+        """Seconds until the deadline, or None."""
+        return None if self.deadline is None else self.deadline - self.peer.now()
+
+
+_serving: ContextVar[CallContext | None] = ContextVar("helianthus_call", default=None)
+
+
+def current_call() -> CallContext | None:
+    """The call that the running code serves, or None outside of a method."""
+    return _serving.get()
+
+
+def inherit(now: float, timeout: float | None, meta: dict[str, Any] | None) -> tuple[float | None, Any]:
+    """Bound a nested call by the deadline of the call being served, and pass its trace on."""
+    serving = _serving.get()
+    if serving is None:
+        return timeout, meta
+    if serving.deadline is not None:
+        remaining = max(0.0, serving.deadline - now)
+        timeout = remaining if timeout is None else min(timeout, remaining)
+    trace = {key: serving.meta[key] for key in _TRACE_KEYS if key in serving.meta}
+    return timeout, ({**trace, **meta} if meta else trace or None)

@@ -1,0 +1,31 @@
+"""The one exception that a call raises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...protocols.rpc import StatusCode
+
+
+class RpcError(Exception):
+    """A call ended without a result. Raise it in a method to answer with its code.
+
+    Attributes:
+        code: Why, in gRPC's terms.
+        message: For people.
+        details: Anything MessagePack can carry.
+        maybe_executed: False where the method surely did not begin to run, so that repeating the
+            call is safe; True where it may have run, wholly or in part.
+    """
+
+    def __init__(
+        self, code: StatusCode, message: str, details: Any = None, *, maybe_executed: bool = True
+    ) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+        self.details = details
+        self.maybe_executed = maybe_executed
+
+    def __str__(self) -> str:
+        return f"{self.code.name}: {self.message}"

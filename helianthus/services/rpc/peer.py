@@ -1,0 +1,503 @@
+"""The other end of a connection: what it calls is served here, and it can be called.
+
+A `Peer` stands between a session and the code above: it gives the session commands, and turns the
+session's events into results of calls and runs of methods. Clients and servers both hold peers,
+because the protocol is symmetric. It needs no event loop, except to run methods that are coroutines
+and to be awaited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+from weakref import WeakValueDictionary
+
+from ...drivers.base import Driver
+from ...drivers.pump import Link
+from ...protocols.errors import LocalProtocolError
+from ...protocols.machine import Action, ConnectionFailed
+from ...protocols.rpc import (
+    CallFailed,
+    CancelReceived,
+    CreditGranted,
+    Flow,
+    GoawayReceived,
+    HelloReceived,
+    ItemReceived,
+    NotificationReceived,
+    OversizedMessage,
+    Params,
+    PongReceived,
+    RequestExpired,
+    RequestReceived,
+    ResponseReceived,
+    RpcEvent,
+    RpcSession,
+    StatusCode,
+    StreamEnded,
+    UnexpectedResponse,
+)
+from .cancel import CancelToken
+from .context import current_call, inherit
+from .errors import RpcError
+from .service import ServedMethod
+from .serving import Serving
+from .stream import StreamCall
+from .waiter import Waiter
+
+HIGH_WATER = 1024 * 1024
+"""Bytes queued for a peer above which whoever sends more waits."""
+
+
+class PeerOwner(Protocol):
+    """A client or a server, told what becomes of its peers."""
+
+    def peer_ready(self, peer: Peer) -> None:
+        """The connection is made."""
+
+    def peer_said_hello(self, peer: Peer) -> None:
+        """The peer understands the extensions."""
+
+    def peer_going_away(self, peer: Peer, reason: str) -> None:
+        """The peer takes no new calls."""
+
+    def peer_closed(self, peer: Peer, error: Exception | None) -> None:
+        """The connection has ended; calls in flight have failed."""
+
+    def method_failed(self, peer: Peer, method: str, error: Exception) -> None:
+        """A method let an exception out that is no `RpcError`."""
+
+
+class Call(Waiter):
+    """A unary call in flight."""
+
+    __slots__ = ("_peer", "msgid")
+
+    def __init__(self, peer: Peer, msgid: int, loop: asyncio.AbstractEventLoop | None) -> None:
+        super().__init__(loop)
+        self._peer = peer
+        self.msgid = msgid
+
+    def cancel(self, msg: Any = None) -> bool:
+        """The task that awaits it is being cancelled: so is the call."""
+        if not super().cancel(msg):
+            return False
+        self._peer.forget(self.msgid)
+        return True
+
+    def give_up(self, reason: str) -> None:
+        """Fail with CANCELLED, and tell the peer."""
+        if not self.done():
+            self._peer.forget(self.msgid)
+            self.finish(None, RpcError(StatusCode.CANCELLED, reason), direct=False)
+
+
+class Peer:
+    """The other end of a connection.
+
+    Args:
+        driver: Whose turn and time it is.
+        session: The machine; the driver pumps it.
+        methods: What the peer may call.
+        owner: Told what happens.
+        loop: Where coroutines run; None where there are none.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        session: RpcSession,
+        methods: dict[str, ServedMethod],
+        owner: PeerOwner,
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> None:
+        self.session = session
+        self.link: Link[RpcEvent] | None = None
+        self.loop = loop
+        self.now = driver.now
+        self._owner = owner
+        self._calls: dict[int, Call] = {}
+        # Weak, so that a stream which its user drops is cancelled rather than kept for ever.
+        self._streams: WeakValueDictionary[int, StreamCall] = WeakValueDictionary()
+        self._serving = Serving(self, methods, owner)
+        self._max_calls = session.limits.max_calls
+        self._waiting: deque[Waiter] = deque()
+        self._ended: Waiter | None = None
+        self._handlers: dict[type, Callable[[Any, bool], None]] = {
+            CallFailed: self._on_call_failed,
+            ItemReceived: self._on_item,
+            CreditGranted: self._on_credit,
+            StreamEnded: self._serving.on_stream_end,
+            CancelReceived: self._serving.on_cancel,
+            RequestExpired: self._serving.on_expired,
+            NotificationReceived: self._serving.on_notification,
+            HelloReceived: lambda event, direct: owner.peer_said_hello(self),
+            GoawayReceived: lambda event, direct: owner.peer_going_away(self, event.reason),
+            PongReceived: lambda event, direct: None,
+            UnexpectedResponse: lambda event, direct: None,
+            ConnectionFailed: self._on_connection_failed,
+        }
+
+    @property
+    def address(self) -> str:
+        """Where the peer is, as `host:port`."""
+        return self.link.peer_address if self.link is not None else ""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection has ended."""
+        return self.link is not None and self.link.closed
+
+    @property
+    def in_flight(self) -> int:
+        """Requests of the peer's that are being served."""
+        return self.session.pending_requests
+
+    # -- calling the peer ----------------------------------------------------------------------
+
+    async def call(
+        self,
+        method: str,
+        /,
+        *params: Any,
+        timeout: float | None = None,
+        cancel: CancelToken | None = None,
+        meta: dict[str, Any] | None = None,
+        **keywords: Any,
+    ) -> Any:
+        """Call a method of the peer's and return its result.
+
+        Args:
+            method: Its full name, such as "calculator.add".
+            params: Positional parameters; give either these or keywords.
+            timeout: Seconds after which the call fails.
+            cancel: Cancelling it fails the call with CANCELLED.
+            meta: What else to tell the peer, such as `traceparent`.
+            keywords: Parameters by keyword.
+
+        Raises:
+            RpcError: The call ended without a result.
+        """
+        if self.congested:
+            timeout = await self._room_within(method, timeout, cancel)
+        params_sent = join_params(method, params, keywords)
+        if cancel is None:
+            return await self.start_call(method, params_sent, timeout, meta)
+        return await cancellable(lambda: self.start_call(method, params_sent, timeout, meta), cancel)
+
+    def start_call(
+        self, method: str, params: Params, timeout: float | None, meta: dict[str, Any] | None
+    ) -> Call:
+        """Begin a unary call and return at once; await what comes back.
+
+        Raises:
+            RpcError: It could not begin.
+        """
+        now = self.now()
+        if current_call() is not None:
+            timeout, meta = inherit(now, timeout, meta)
+        if timeout is not None and timeout <= 0:
+            raise expired(method)
+        try:
+            msgid = self.session.call(method, params, now, timeout=timeout, meta=meta)
+        except LocalProtocolError as error:
+            raise self._refusal(error) from error
+        call = self._calls[msgid] = Call(self, msgid, self.loop)
+        self.wake()
+        return call
+
+    def notify(
+        self, method: str, /, *params: Any, meta: dict[str, Any] | None = None, **keywords: Any
+    ) -> None:
+        """Call a method of the peer's and want no answer. Does not wait.
+
+        Raises:
+            RpcError: It cannot be sent, or too much is queued for the peer already.
+        """
+        _, meta = inherit(self.now(), None, meta)
+        try:
+            self.session.notify(method, join_params(method, params, keywords), meta=meta)
+        except LocalProtocolError as error:
+            raise self._refusal(error) from error
+        self.wake()
+
+    def stream(
+        self,
+        method: str,
+        /,
+        *params: Any,
+        timeout: float | None = None,
+        cancel: CancelToken | None = None,
+        meta: dict[str, Any] | None = None,
+        **keywords: Any,
+    ) -> StreamCall:
+        """Begin a call with stream items at once; see `StreamCall`."""
+        check_cancel(cancel)
+        stream = StreamCall(method, join_params(method, params, keywords), timeout, cancel, meta)
+        self.start_stream(stream)
+        return stream
+
+    def start_stream(self, stream: StreamCall) -> None:
+        """Begin a prepared stream on this connection.
+
+        Raises:
+            RpcError: It could not begin.
+        """
+        now = self.now()
+        timeout, meta = inherit(now, stream.timeout, stream.meta)
+        if timeout is not None and timeout <= 0:
+            raise expired(stream.method)
+        try:
+            msgid = self.session.call(
+                stream.method, stream.params, now, timeout=timeout, meta=meta, flow=Flow.BOTH
+            )
+        except LocalProtocolError as error:
+            raise self._refusal(error) from error
+        self._streams[msgid] = stream
+        stream.began(self, msgid)
+        self.wake()
+
+    # -- what calls and streams ask for -------------------------------------------------------------
+
+    @property
+    def congested(self) -> bool:
+        """Whether new calls should wait: too many are in flight, or too much is queued."""
+        return len(self._calls) + len(self._streams) >= self._max_calls or self.session.queued > HIGH_WATER
+
+    @property
+    def flushing(self) -> bool:
+        """Whether the transport takes what is queued, so that there is room after this turn."""
+        return self.link is not None and not self.link.unsent and self.session.queued > HIGH_WATER
+
+    async def room(self, cancel: CancelToken | None = None) -> None:
+        """Wait until the peer can be called, or takes no calls any more.
+
+        Raises:
+            RpcError: The token was cancelled first.
+        """
+        while self.congested and not self.session.refuses_calls:
+            if self.flushing:
+                await asyncio.sleep(0)  # the end of this turn makes room
+            else:
+                waiter = Waiter(asyncio.get_running_loop())
+                self._waiting.append(waiter)
+                await wait_or_cancel(waiter, cancel)
+
+    async def _room_within(
+        self, method: str, timeout: float | None, cancel: CancelToken | None
+    ) -> float | None:
+        """Wait for room; returns what is left of the timeout."""
+        started = self.now()
+        timeout, _ = inherit(started, timeout, None)
+        try:
+            async with asyncio.timeout(timeout):
+                await self.room(cancel)
+        except TimeoutError:
+            raise expired(method) from None
+        return None if timeout is None else timeout - (self.now() - started)
+
+    def forget(self, msgid: int) -> None:
+        """Nobody waits for a call any more: cancel it at the peer."""
+        self._calls.pop(msgid, None)
+        self._streams.pop(msgid, None)
+        self.session.cancel(msgid)
+        self._admit(direct=False)
+        self.wake()
+
+    def may_send(self, msgid: int) -> bool:
+        """Whether an item can be sent on a call's stream now."""
+        return self.session.credit(msgid) > 0 and self.session.queued <= HIGH_WATER
+
+    def send_item(self, msgid: int, item: Any) -> None:
+        """Send a stream item; raises `RpcError` where it cannot be sent."""
+        try:
+            self.session.send_item(msgid, item)
+        except LocalProtocolError as error:
+            raise self._refusal(error) from error
+        self.wake()
+
+    def end_stream(self, msgid: int) -> None:
+        """End our half of a call's stream."""
+        self.session.end_stream(msgid)
+        self.wake()
+
+    def consumed(self, msgid: int, size: int) -> None:
+        """A stream item was taken."""
+        self.session.consumed(msgid, size)
+        self.wake()
+
+    # -- the end ---------------------------------------------------------------------------------------
+
+    def go_away(self, reason: str) -> None:
+        """Take no new calls, finish what is in flight, then close."""
+        self.session.goaway(reason)
+        self.wake()
+
+    def close(self, reason: str = "closed by this side") -> None:
+        """End the connection now, in good order; what it serves is cancelled."""
+        self._serving.cancel_all()
+        self.session.close(reason)
+        self.wake()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        if self.link is not None:
+            self.link.abort()
+
+    # -- LinkHandler ---------------------------------------------------------------------------------------
+
+    def on_ready(self, link: Link[RpcEvent]) -> None:
+        """The connection is made."""
+        self.link = link
+        self._owner.peer_ready(self)
+
+    def on_events(self, events: list[RpcEvent]) -> None:
+        """The machine has something to say."""
+        direct = self.loop is not None and asyncio.current_task(self.loop) is None
+        calls = self._calls
+        serve = self._serving.serve
+        for event in events:
+            kind = event.__class__
+            if kind is ResponseReceived:
+                call = calls.pop(event.msgid, None)  # type: ignore[union-attr]  # `kind` says which
+                if call is not None:
+                    call.finish(event.result, None, direct=direct)  # type: ignore[union-attr]
+                else:
+                    self._on_stream_result(event, direct)  # type: ignore[arg-type]
+            elif kind is RequestReceived:
+                serve(event)  # type: ignore[arg-type]
+            else:
+                self._handlers[kind](event, direct)
+        if self._waiting:
+            self._admit(direct=direct)
+        self.wake()
+
+    def on_actions(self, actions: list[Action]) -> None:
+        """A session has no actions."""
+
+    def on_writable(self) -> None:
+        """What was queued has gone: whoever waited may go on."""
+        self._admit(direct=False)
+        for stream in self._streams.values():
+            stream.wake(direct=False)
+        self._serving.wake()
+
+    def on_closed(self, error: Exception | None) -> None:
+        """The connection has ended. The session has failed what was in flight."""
+        self._serving.cancel_all()
+        self._admit(direct=False)
+        self._owner.peer_closed(self, error)
+
+    # -- events ------------------------------------------------------------------------------------
+
+    def _on_call_failed(self, event: CallFailed, direct: bool) -> None:
+        error = RpcError(event.code, event.message, event.details, maybe_executed=event.maybe_executed)
+        call = self._calls.pop(event.msgid, None)
+        if call is not None:
+            call.finish(None, error, direct=direct)
+            return
+        stream = self._streams.pop(event.msgid, None)
+        if stream is not None:
+            stream.ended(None, error, direct=direct)
+
+    def _on_stream_result(self, event: ResponseReceived, direct: bool) -> None:
+        stream = self._streams.pop(event.msgid, None)
+        if stream is not None:
+            stream.ended(event.result, None, direct=direct)
+
+    def _on_item(self, event: ItemReceived, direct: bool) -> None:
+        stream = self._streams.get(event.msgid)
+        if stream is not None:
+            stream.items.push(event.item, event.size, direct=direct)
+        else:
+            self._serving.on_item(event, direct)
+
+    def _on_credit(self, event: CreditGranted, direct: bool) -> None:
+        stream = self._streams.get(event.msgid)
+        if stream is not None:
+            stream.wake(direct=direct)
+        else:
+            self._serving.on_credit(event, direct)
+
+    def _on_connection_failed(self, event: ConnectionFailed, direct: bool) -> None:
+        self._owner.method_failed(self, "", event.error)
+
+    def _admit(self, *, direct: bool) -> None:
+        """Let waiting callers go on, as many as there is room for."""
+        for _ in range(len(self._waiting)):
+            if self.congested and not self.session.refuses_calls:
+                return
+            self._waiting.popleft().finish(None, None, direct=direct)
+
+    def wake(self) -> None:
+        """The session was given commands: carry them out at the end of this turn."""
+        if self.link is not None:
+            self.link.wake()
+
+    def _refusal(self, error: LocalProtocolError) -> RpcError:
+        """Say in terms of a call why the session refused a command."""
+        session = self.session
+        if session.refuses_calls:
+            return RpcError(StatusCode.UNAVAILABLE, session.refuses_calls, maybe_executed=False)
+        code = StatusCode.INTERNAL
+        if isinstance(error, OversizedMessage) or session.queued > HIGH_WATER or not session.accepts_calls:
+            code = StatusCode.RESOURCE_EXHAUSTED
+        elif session.peer is None and "extensions" in str(error):
+            code = StatusCode.UNIMPLEMENTED
+        return RpcError(code, str(error), maybe_executed=False)
+
+
+async def cancellable(start: Callable[[], Call], cancel: CancelToken) -> Any:
+    """Begin a call that a token can end, and await it."""
+    check_cancel(cancel)
+    call = start()
+
+    def give_up() -> None:
+        call.give_up(cancel.reason)
+
+    cancel.add_callback(give_up)
+    try:
+        return await call
+    finally:
+        cancel.remove_callback(give_up)
+
+
+async def wait_or_cancel(waiter: Waiter, cancel: CancelToken | None) -> None:
+    """Await something before a call has begun; raises CANCELLED when the token is cancelled."""
+    if cancel is None:
+        await waiter
+        return
+
+    def wake() -> None:
+        waiter.finish(None, None, direct=False)
+
+    cancel.add_callback(wake)
+    try:
+        await waiter
+    finally:
+        cancel.remove_callback(wake)
+    check_cancel(cancel)
+
+
+def check_cancel(cancel: CancelToken | None) -> None:
+    """Raise CANCELLED where the token has been cancelled before the call began."""
+    if cancel is not None and cancel.cancelled:
+        raise RpcError(StatusCode.CANCELLED, cancel.reason, maybe_executed=False)
+
+
+def expired(what: str) -> RpcError:
+    """The error of a call whose deadline passed before it was sent."""
+    return RpcError(
+        StatusCode.DEADLINE_EXCEEDED, f"{what}: the deadline passed before it was sent", maybe_executed=False
+    )
+
+
+def join_params(method: str, params: tuple[Any, ...], keywords: dict[str, Any]) -> Params:
+    """Parameters as the wire has them: an array, or a map."""
+    if not keywords:
+        return params
+    if params:
+        raise TypeError(f"{method}: give parameters by position or by keyword, not both")
+    return keywords

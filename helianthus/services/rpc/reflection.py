@@ -1,0 +1,50 @@
+"""What a server tells of itself: `node.services` and `node.describe`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from ...protocols.rpc import StatusCode
+from .errors import RpcError
+from .service import Service, method, methods_of
+
+
+class Reflection(Service):
+    """What this node serves."""
+
+    name = "node"
+
+    def __init__(self, services: Sequence[Service]) -> None:
+        self._services = {service.name: service for service in (*services, self)}
+
+    @method
+    def services(self) -> list[dict[str, Any]]:
+        """The services of this node, each with its methods' full names."""
+        return [
+            {
+                "name": name,
+                "doc": _doc(service),
+                "methods": [served.name for served in methods_of(service)],
+            }
+            for name, service in sorted(self._services.items())
+        ]
+
+    @method
+    def describe(self, service: str) -> dict[str, Any]:
+        """One service: its methods, their parameters, types and documentation."""
+        found = self._services.get(service)
+        if found is None:
+            known = ", ".join(sorted(self._services))
+            raise RpcError(StatusCode.NOT_FOUND, f"this node has no service {service!r}; it has {known}")
+        return {
+            "name": service,
+            "doc": _doc(found),
+            "methods": [served.describe() for served in methods_of(found)],
+        }
+
+
+def _doc(service: Service) -> str:
+    """The docstring of the service's own class, not the one it would inherit."""
+    return inspect.cleandoc(type(service).__doc__ or "")

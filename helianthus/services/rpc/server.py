@@ -1,0 +1,216 @@
+"""Serving methods to whoever connects."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from ...drivers.address import Address
+from ...drivers.base import Driver, Listener
+from ...drivers.choose import running_driver
+from ...protocols.rpc import SERVER_KEEP_ALIVE, KeepAlive, RpcLimits, RpcSession
+from .peer import Peer
+from .reflection import Reflection
+from .service import Service, method_table
+from .waiter import Waiter
+
+_log = logging.getLogger("helianthus.rpc")
+
+DEFAULT_GRACE = 30.0
+"""Seconds that calls in flight have to finish when a server drains; as in Kubernetes."""
+
+OnConnect = TypeVar("OnConnect", bound=Callable[[Peer], object])
+OnDisconnect = TypeVar("OnDisconnect", bound=Callable[[Peer, Exception | None], object])
+OnError = TypeVar("OnError", bound=Callable[[Peer, str, Exception], object])
+
+
+class Server:
+    """Serves the methods of some services at any number of addresses.
+
+    In async code, `await server.listen(url)` and `await server.serve_forever()`. In a loop of your
+    own, pass the driver, `open` an address and turn the driver; only plain functions can then be
+    served.
+
+    Args:
+        services: Service objects, each under its own name. Reflection is added as "node".
+        driver: By default the running loop's.
+        limits: Bounds of each connection.
+        keep_alive: Pings and strikes of each connection.
+    """
+
+    def __init__(
+        self,
+        services: Iterable[Service] = (),
+        *,
+        driver: Driver | None = None,
+        limits: RpcLimits | None = None,
+        keep_alive: KeepAlive | None = None,
+    ) -> None:
+        given = list(services)
+        self.peers: dict[Peer, None] = {}
+        """Whoever is connected, oldest first."""
+        self._methods = method_table([*given, Reflection(given)])
+        self._driver = driver
+        self._limits = limits or RpcLimits()
+        self._keep_alive = keep_alive or SERVER_KEEP_ALIVE
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._listeners: list[Listener] = []
+        self._on_connect: list[Callable[[Peer], object]] = []
+        self._on_disconnect: list[Callable[[Peer, Exception | None], object]] = []
+        self._on_error: list[Callable[[Peer, str, Exception], object]] = []
+        self._closed = False
+        self._waiters: list[Waiter] = []
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where the server listens, with the ports that were really bound."""
+        return [listener.address for listener in self._listeners]
+
+    # -- being told ---------------------------------------------------------------------------------
+
+    def on_connect(self, callback: OnConnect) -> OnConnect:
+        """Have `callback(peer)` called for each connection; usable as a decorator."""
+        self._on_connect.append(callback)
+        return callback
+
+    def on_disconnect(self, callback: OnDisconnect) -> OnDisconnect:
+        """Have `callback(peer, error)` called when a connection has ended."""
+        self._on_disconnect.append(callback)
+        return callback
+
+    def on_error(self, callback: OnError) -> OnError:
+        """Have `callback(peer, method, error)` called for what methods let out besides `RpcError`.
+
+        A peer that breaks the protocol or a limit is reported too; `method` is then empty. Without
+        a callback, errors are logged to "helianthus.rpc".
+        """
+        self._on_error.append(callback)
+        return callback
+
+    # -- serving -------------------------------------------------------------------------------------
+
+    def open(self, url: str) -> Address:
+        """Begin to serve at an address; returns it with the port that was really bound.
+
+        Raises:
+            ValueError: The URL is wrong.
+            TransportError: The address cannot be used, such as `AddressInUse`.
+        """
+        if self._closed:
+            raise RuntimeError("the server has been closed; make a new one")
+        if self._driver is None:
+            self._driver = running_driver()
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._loop = None  # the driver is turned by hand: only plain functions can run
+        listener = self._driver.listen(Address.parse(url), self._accept)
+        self._listeners.append(listener)
+        return listener.address
+
+    async def listen(self, url: str) -> Address:
+        """Begin to serve at an address; see `open`."""
+        return self.open(url)
+
+    async def serve_forever(self) -> None:
+        """Serve until the server is drained or closed; being cancelled closes it."""
+        try:
+            while not (self._closed and not self.peers):
+                await self._watch()
+        finally:
+            self.close_now()
+
+    async def drain(self, grace: float = DEFAULT_GRACE) -> bool:
+        """Stop in good order.
+
+        No new connection is accepted, clients are told to go away, and the calls in flight have
+        `grace` seconds to finish; what is left then is cancelled.
+
+        Returns:
+            Whether every call finished within the grace period.
+        """
+        self._closed = True
+        self._close_listeners()
+        for peer in list(self.peers):
+            peer.go_away("the server is shutting down")
+        finished = True
+        try:
+            async with asyncio.timeout(grace):
+                while self.peers:
+                    await self._watch()
+        except TimeoutError:
+            finished = False
+        await self.close()
+        return finished
+
+    async def close(self) -> None:
+        """Stop now: what runs is cancelled, connections are closed in good order."""
+        self.close_now()
+        while self.peers:
+            await self._watch()
+
+    def close_now(self) -> None:
+        """Begin to `close` without waiting for the end of it."""
+        self._closed = True
+        self._close_listeners()
+        for peer in list(self.peers):
+            peer.close("the server was closed")
+        self._changed()
+
+    async def __aenter__(self) -> Server:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    # -- PeerOwner --------------------------------------------------------------------------------------
+
+    def peer_ready(self, peer: Peer) -> None:
+        """Somebody has connected."""
+        self.peers[peer] = None
+        for callback in self._on_connect:
+            callback(peer)
+
+    def peer_said_hello(self, peer: Peer) -> None:
+        """The client understands the extensions; nothing to do."""
+
+    def peer_going_away(self, peer: Peer, reason: str) -> None:
+        """The client takes no calls any more; the session sees to the rest."""
+
+    def peer_closed(self, peer: Peer, error: Exception | None) -> None:
+        """A connection has ended."""
+        if peer in self.peers:
+            del self.peers[peer]
+            for callback in self._on_disconnect:
+                callback(peer, error)
+        self._changed()
+
+    def method_failed(self, peer: Peer, method: str, error: Exception) -> None:
+        """A method failed, or a peer broke the rules."""
+        for callback in self._on_error:
+            callback(peer, method, error)
+        if not self._on_error:
+            _log.error("%s: %s failed", peer.address, method or "the connection", exc_info=error)
+
+    # -- inside -------------------------------------------------------------------------------------------
+
+    def _accept(self, peer_address: str) -> tuple[RpcSession, Peer]:
+        driver = self._driver or running_driver()
+        session = RpcSession(driver.now(), initiator=False, limits=self._limits, keep_alive=self._keep_alive)
+        return session, Peer(driver, session, self._methods, self, self._loop)
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+
+    async def _watch(self) -> None:
+        waiter = Waiter(asyncio.get_running_loop())
+        self._waiters.append(waiter)
+        await waiter
+
+    def _changed(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.finish(None, None, direct=False)

@@ -1,0 +1,294 @@
+"""Runs the methods that a peer calls, and answers each request exactly once.
+
+Plain functions run straight from the event. Coroutines and async generators run as tasks; they end
+early when the caller cancels, when the deadline passes or when the connection is lost, and the
+answer is sent when the task has really ended, so that a request counts as in flight until then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from ...protocols.errors import LocalProtocolError
+from ...protocols.rpc import (
+    CancelReceived,
+    CreditGranted,
+    ItemReceived,
+    NotificationReceived,
+    OversizedMessage,
+    RequestExpired,
+    RequestReceived,
+    StatusCode,
+    StreamEnded,
+)
+from .context import CallContext, _serving
+from .errors import RpcError
+from .items import IncomingItems, OutgoingItems
+from .service import Kind, ServedMethod
+
+if TYPE_CHECKING:
+    from .peer import Peer, PeerOwner
+
+_EAGER = sys.version_info >= (3, 12)  # tasks can begin at once, without a round through the loop
+
+
+class _Run:
+    """A method that runs as a task."""
+
+    __slots__ = ("items", "outgoing", "stopped", "task")
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.items: IncomingItems[Any] | None = None
+        self.outgoing: OutgoingItems | None = None
+        self.stopped: RpcError | None = None
+        """Why it was cancelled, or None."""
+
+
+class Serving:
+    """What one peer has called and what runs for it."""
+
+    def __init__(self, peer: Peer, methods: dict[str, ServedMethod], owner: PeerOwner) -> None:
+        self._peer = peer
+        self._session = peer.session
+        self._methods = methods
+        self._owner = owner
+        self._runs: dict[int, _Run] = {}
+        self._notified: dict[_Run, None] = {}  # runs of notifications have no message id
+
+    # -- events -----------------------------------------------------------------------------------
+
+    def serve(self, event: RequestReceived) -> None:
+        """Run a request's method."""
+        method = self._methods.get(event.method)
+        try:
+            if method is not None and method.simple and event.meta is None:
+                params = event.params
+                method.signature.check(params)
+                result = method.call_with(params)
+                self._session.respond(event.msgid, result)
+            else:
+                self._begin(event, method)
+        except Exception as error:  # noqa: BLE001 - every request is answered
+            self._answer_error(event.msgid, event.method, error)
+
+    def on_notification(self, event: NotificationReceived, direct: bool) -> None:
+        """Run a notification's method; nobody hears of its result, the owner of its errors."""
+        method = self._methods.get(event.method)
+        if method is None:
+            return
+        try:
+            method.signature.check(event.params)
+            self._begin_run(None, method, event.params, event.meta or {}, None)
+        except Exception as error:  # noqa: BLE001 - reported; there is nobody to answer
+            self._owner.method_failed(self._peer, event.method, error)
+
+    def on_cancel(self, event: CancelReceived, direct: bool) -> None:
+        """The caller has given a request up."""
+        self._stop(event.msgid, StatusCode.CANCELLED, "cancelled by the caller")
+
+    def on_expired(self, event: RequestExpired, direct: bool) -> None:
+        """A request's deadline has come."""
+        self._stop(event.msgid, StatusCode.DEADLINE_EXCEEDED, "the deadline passed while the method ran")
+
+    def on_item(self, event: ItemReceived, direct: bool) -> None:
+        """The caller sent an item."""
+        run = self._runs.get(event.msgid)
+        if run is not None and run.items is not None:
+            run.items.push(event.item, event.size, direct=direct)
+        else:
+            self._peer.consumed(event.msgid, event.size)
+
+    def on_stream_end(self, event: StreamEnded, direct: bool) -> None:
+        """The caller sends no more items."""
+        run = self._runs.get(event.msgid)
+        if run is not None and run.items is not None:
+            run.items.end(None, direct=direct)
+
+    def on_credit(self, event: CreditGranted, direct: bool) -> None:
+        """The caller takes items again."""
+        run = self._runs.get(event.msgid)
+        if run is not None and run.outgoing is not None:
+            run.outgoing.wake(direct=direct)
+
+    def wake(self) -> None:
+        """The transport takes data again: streams may go on."""
+        for run in self._runs.values():
+            if run.outgoing is not None:
+                run.outgoing.wake(direct=False)
+
+    def cancel_all(self) -> None:
+        """The connection ends: so does what runs for it."""
+        for run in [*self._runs.values(), *self._notified]:
+            self._cancel(run, RpcError(StatusCode.CANCELLED, "the caller's connection ended"))
+
+    # -- running ----------------------------------------------------------------------------------
+
+    def _begin(self, event: RequestReceived, method: ServedMethod | None) -> None:
+        if method is None:
+            raise RpcError(
+                StatusCode.UNIMPLEMENTED,
+                f"this node has no method {event.method!r}; node.services lists what it has",
+                maybe_executed=False,
+            )
+        if method.flow & ~event.flow:
+            raise RpcError(
+                StatusCode.UNIMPLEMENTED,
+                f"{method.name} has stream items; call it as a stream, with a client that understands them",
+                maybe_executed=False,
+            )
+        method.signature.check(event.params)
+        self._begin_run(event.msgid, method, event.params, event.meta or {}, event.deadline)
+
+    def _begin_run(
+        self,
+        msgid: int | None,
+        method: ServedMethod,
+        params: Any,
+        meta: dict[str, Any],
+        deadline: float | None,
+    ) -> None:
+        positional, named = method.arguments(params)
+        context = CallContext(method.name, self._peer, deadline, meta)
+        if method.context is not None:
+            named[method.context] = context
+        if method.kind is Kind.FUNCTION:
+            token = _serving.set(context)
+            try:
+                result = method.function(*positional, **named)
+            finally:
+                _serving.reset(token)
+            if msgid is not None:
+                self._session.respond(msgid, result)
+            return
+        self._start_task(msgid, method, positional, named, context)
+
+    def _start_task(
+        self,
+        msgid: int | None,
+        method: ServedMethod,
+        positional: Any,
+        named: dict[str, Any],
+        context: CallContext,
+    ) -> None:
+        loop = self._peer.loop
+        if loop is None:
+            raise RpcError(
+                StatusCode.UNIMPLEMENTED,
+                f"{method.name} is asynchronous, and this node turns its driver without an event loop",
+                maybe_executed=False,
+            )
+        run = _Run()
+        if method.items is not None:
+            run.items = named[method.items] = IncomingItems(self._peer, msgid or 0)
+            if msgid is None:
+                run.items.end(None, direct=False)
+        if msgid is None:
+            self._notified[run] = None
+        else:
+            self._runs[msgid] = run
+        if method.kind is Kind.STREAM and msgid is not None:
+            run.outgoing = OutgoingItems(self._peer, msgid)
+        scope = contextvars.copy_context()
+        scope.run(_serving.set, context)
+        body = self._run(run, msgid, method, positional, named)
+        task = _new_task(loop, body, scope)
+        if not task.done():
+            run.task = task
+
+    async def _run(
+        self, run: _Run, msgid: int | None, method: ServedMethod, positional: Any, named: dict[str, Any]
+    ) -> None:
+        """The body of a method's task: it catches everything, so that the request is answered."""
+        result: Any = None
+        failure: BaseException | None = None
+        try:
+            if method.kind is Kind.STREAM:
+                await self._send_items(run, method.function(*positional, **named))
+            else:
+                result = await method.function(*positional, **named)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it becomes the answer
+            failure = error
+        if run.items is not None:
+            run.items.discard()
+        self._end_run(run, msgid, method.name, result, run.stopped or failure)
+
+    async def _send_items(self, run: _Run, generator: Any) -> None:
+        outgoing = run.outgoing
+        try:
+            async for item in generator:
+                if outgoing is None:
+                    continue  # a notification has no stream
+                if outgoing.ready:
+                    outgoing.send_now(item)
+                else:
+                    await outgoing.send(item)
+        finally:
+            await generator.aclose()
+
+    def _end_run(
+        self, run: _Run, msgid: int | None, method: str, result: Any, failure: BaseException | None
+    ) -> None:
+        if msgid is None:
+            self._notified.pop(run, None)
+            if isinstance(failure, Exception) and run.stopped is None:
+                self._owner.method_failed(self._peer, method, failure)
+            return
+        self._runs.pop(msgid, None)
+        if not self._session.awaits_answer(msgid):
+            return  # the connection has ended
+        if failure is None:
+            try:
+                self._session.respond(msgid, result)
+            except LocalProtocolError as error:
+                failure = error
+        if failure is not None:
+            self._answer_error(msgid, method, failure)
+        self._peer.wake()
+
+    def _stop(self, msgid: int, code: StatusCode, reason: str) -> None:
+        run = self._runs.get(msgid)
+        if run is not None:
+            self._cancel(run, RpcError(code, reason))
+
+    def _cancel(self, run: _Run, reason: RpcError) -> None:
+        if run.stopped is None:
+            run.stopped = reason
+            if run.task is not None and not run.task.get_loop().is_closed():
+                run.task.cancel()
+
+    # -- answers ------------------------------------------------------------------------------------
+
+    def _answer_error(self, msgid: int, method: str, error: BaseException) -> None:
+        """Answer a request with the error that its method, or its answer, let out."""
+        code, message, details = self._describe(method, error)
+        if not isinstance(error, RpcError) and isinstance(error, Exception):
+            self._owner.method_failed(self._peer, method, error)
+        try:
+            self._session.respond_error(msgid, code, message, details)
+        except LocalProtocolError:
+            if self._session.awaits_answer(msgid):  # the details cannot be encoded, or are too large
+                self._session.respond_error(msgid, code, message[:1000])
+
+    def _describe(self, method: str, error: BaseException) -> tuple[StatusCode, str, Any]:
+        if isinstance(error, RpcError):
+            return error.code, error.message, error.details
+        if isinstance(error, asyncio.CancelledError):
+            return StatusCode.CANCELLED, f"{method} was cancelled", None
+        if isinstance(error, OversizedMessage):
+            return StatusCode.RESOURCE_EXHAUSTED, f"the result of {method} {error}", None
+        if isinstance(error, LocalProtocolError):
+            return StatusCode.INTERNAL, f"the result of {method} {error}", None
+        return StatusCode.UNKNOWN, f"{method} failed: {type(error).__name__}: {error}", None
+
+
+def _new_task(
+    loop: asyncio.AbstractEventLoop, body: Coroutine[Any, Any, None], scope: contextvars.Context
+) -> asyncio.Task[None]:
+    if _EAGER:
+        return asyncio.Task(body, loop=loop, context=scope, eager_start=True)  # type: ignore[call-arg]  # 3.12
+    return loop.create_task(body, context=scope)

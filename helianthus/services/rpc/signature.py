@@ -1,0 +1,241 @@
+"""Checks a method's parameters against its annotations.
+
+MessagePack has no tuples and no classes, so the check asks what a decoded value can be: a `tuple`
+or `Sequence` annotation takes a list, `float` takes an int (PEP 484), `bool` is no int. A type that
+no decoded value can have, and an annotation that cannot be resolved, is not checked.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from ...protocols.rpc import StatusCode
+from .errors import RpcError
+
+Check = Callable[[Any], bool]
+
+_PLAIN: dict[Any, frozenset[type]] = {
+    bool: frozenset({bool}),
+    int: frozenset({int}),
+    float: frozenset({float, int}),
+    str: frozenset({str}),
+    bytes: frozenset({bytes}),
+    bytearray: frozenset({bytes}),
+    None: frozenset({type(None)}),
+    type(None): frozenset({type(None)}),
+    list: frozenset({list}),
+    tuple: frozenset({list}),
+    dict: frozenset({dict}),
+}
+_ARRAYS = (list, tuple, set, frozenset, collections.abc.Sequence, collections.abc.Iterable)
+_MAPS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+
+
+@attrs.frozen
+class Parameter:
+    """One parameter that a caller can give.
+
+    Attributes:
+        name: As in the method.
+        type_text: The annotation as text; "Any" where there is none.
+        required: Whether the caller must give it.
+        variadic: Whether it takes any number of positional values.
+        keyword_only: Whether it can only be given by keyword.
+    """
+
+    name: str
+    type_text: str
+    required: bool
+    variadic: bool
+    keyword_only: bool
+    _classes: frozenset[type[Any]] | None
+    _check: Check | None
+
+    def accepts(self, value: Any) -> bool:
+        """Whether a decoded value has the parameter's type."""
+        if self._classes is not None and value.__class__ in self._classes:
+            return True
+        return self._check(value) if self._check is not None else self._classes is None
+
+
+class Signature:
+    """The parameters that callers give, and how to check them.
+
+    Args:
+        name: The method's full name, for messages.
+        function: What will be called; bound, so without `self`.
+        skip: Parameters that the library fills in.
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any], skip: frozenset[str] = frozenset()) -> None:
+        self._name = name
+        hints = annotations_of(function)
+        self.parameters = [
+            _parameter(parameter, hints)
+            for parameter in inspect.signature(function).parameters.values()
+            if parameter.name not in skip and parameter.kind is not parameter.VAR_KEYWORD
+        ]
+        self.returns = type_text(hints.get("return", Any))
+        self._positional = [p for p in self.parameters if not p.variadic and not p.keyword_only]
+        self._rest = next((p for p in self.parameters if p.variadic), None)
+        self._by_name = {p.name: p for p in self.parameters if not p.variadic}
+        self._required = [p for p in self.parameters if p.required]
+        simple = len(self._positional) == len(self.parameters)
+        self._classes = [p._classes for p in self._positional]
+        self._exact = len(self._positional) if simple and None not in self._classes else -1
+
+    def check(self, params: list[Any] | dict[str, Any]) -> None:
+        """Check what a caller gave.
+
+        Raises:
+            RpcError: INVALID_ARGUMENT; the message names the parameter.
+        """
+        if len(params) == self._exact and params.__class__ is list:
+            for value, classes in zip(params, self._classes, strict=True):
+                if value.__class__ not in classes:  # type: ignore[operator]  # _exact: none is None
+                    break
+            else:
+                return
+        if isinstance(params, dict):
+            self._check_keywords(params)
+        else:
+            self._check_positional(params)
+
+    def by_name(self, params: list[Any]) -> dict[str, Any]:
+        """Positional values under the names of their parameters."""
+        return {parameter.name: value for parameter, value in zip(self._positional, params, strict=False)}
+
+    def _check_positional(self, params: list[Any]) -> None:
+        if len(params) > len(self._positional) and self._rest is None:
+            raise self._invalid(f"takes {self._count()}, got {len(params)}")
+        for index, value in enumerate(params):
+            parameter = self._positional[index] if index < len(self._positional) else self._rest
+            if parameter is not None:
+                self._check_value(parameter, value)
+        given = {p.name for p in self._positional[: len(params)]}
+        self._check_complete(given, len(params))
+
+    def _check_keywords(self, params: dict[str, Any]) -> None:
+        for name, value in params.items():
+            parameter = self._by_name.get(name)
+            if parameter is None:
+                raise self._invalid(f"has no parameter {name!r}")
+            self._check_value(parameter, value)
+        self._check_complete(set(params), len(params))
+
+    def _check_value(self, parameter: Parameter, value: Any) -> None:
+        if not parameter.accepts(value):
+            got = type(value).__name__
+            raise self._invalid(f"parameter {parameter.name!r} must be {parameter.type_text}, got {got}")
+
+    def _check_complete(self, given: set[str], count: int) -> None:
+        missing = [p.name for p in self._required if p.name not in given]
+        if missing:
+            names = ", ".join(repr(name) for name in missing)
+            raise self._invalid(f"takes {self._count()}, got {count}: {names} is missing")
+
+    def _count(self) -> str:
+        least, most = len(self._required), len(self._by_name)
+        number = str(most) if least == most else f"{least} to {most}"
+        if self._rest is not None:
+            number = f"{least} or more"
+        return f"{number} parameter{'' if number == '1' else 's'}"
+
+    def _invalid(self, reason: str) -> RpcError:
+        return RpcError(StatusCode.INVALID_ARGUMENT, f"{self._name} {reason}", maybe_executed=False)
+
+
+def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of a function, resolved as far as they can be."""
+    try:
+        return typing.get_type_hints(function)
+    except (NameError, AttributeError, TypeError):
+        return {
+            name: note
+            for name, note in inspect.get_annotations(function).items()
+            if not isinstance(note, str)
+        }
+
+
+def type_text(annotation: Any) -> str:
+    """Write an annotation as it stands in source code."""
+    if annotation is None or annotation is type(None):
+        return "None"
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        return annotation.__qualname__
+    return str(annotation).replace("typing.", "").replace("collections.abc.", "").replace("NoneType", "None")
+
+
+def _parameter(parameter: inspect.Parameter, hints: dict[str, Any]) -> Parameter:
+    annotation = hints.get(parameter.name, Any)
+    variadic = parameter.kind is parameter.VAR_POSITIONAL
+    return Parameter(
+        name=parameter.name,
+        type_text=type_text(annotation),
+        required=parameter.default is parameter.empty and not variadic,
+        variadic=variadic,
+        keyword_only=parameter.kind is parameter.KEYWORD_ONLY,
+        classes=_PLAIN.get(annotation) if isinstance(annotation, collections.abc.Hashable) else None,
+        check=_check_for(annotation),
+    )
+
+
+def _check_for(annotation: Any) -> Check | None:
+    """A check for an annotation, or None where any value passes."""
+    if isinstance(annotation, collections.abc.Hashable) and annotation in _PLAIN:
+        classes = _PLAIN[annotation]
+        return lambda value: value.__class__ in classes
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _check_for(arguments[0])
+    if origin is typing.Literal:
+        return lambda value: any(value == one and type(value) is type(one) for one in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return _check_union([_check_for(argument) for argument in arguments])
+    if origin in _MAPS:
+        return _check_map(*(_check_for(argument) for argument in arguments))
+    if origin is tuple and arguments and arguments[-1] is not Ellipsis:
+        return _check_tuple([_check_for(argument) for argument in arguments])
+    if origin in _ARRAYS:
+        return _check_array(_check_for(arguments[0]) if arguments else None)
+    if typing.is_typeddict(annotation):
+        return lambda value: isinstance(value, dict)
+    return None
+
+
+def _check_union(checks: list[Check | None]) -> Check | None:
+    if None in checks:
+        return None
+    known = [check for check in checks if check is not None]
+    return lambda value: any(check(value) for check in known)
+
+
+def _check_array(item: Check | None) -> Check:
+    if item is None:
+        return lambda value: isinstance(value, list)
+    return lambda value: isinstance(value, list) and all(map(item, value))
+
+
+def _check_tuple(items: list[Check | None]) -> Check:
+    def check(value: Any) -> bool:
+        if not isinstance(value, list) or len(value) != len(items):
+            return False
+        return all(item is None or item(part) for item, part in zip(items, value, strict=True))
+
+    return check
+
+
+def _check_map(key: Check | None = None, item: Check | None = None) -> Check:
+    def check(value: Any) -> bool:
+        if not isinstance(value, Mapping):
+            return False
+        return (key is None or all(map(key, value))) and (item is None or all(map(item, value.values())))
+
+    return check

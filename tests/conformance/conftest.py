@@ -1,0 +1,61 @@
+"""Fixtures: each driver in turn, and whatever a test opens besides it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from peers import Peers
+from platforms import PLATFORMS, Platform, open_descriptors
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give `platform` every driver, and `socket_platform` those that pump sockets."""
+    for fixture, kinds in (
+        ("platform", PLATFORMS),
+        ("socket_platform", [kind for kind in PLATFORMS if kind.sockets]),
+    ):
+        if fixture in metafunc.fixturenames:
+            metafunc.parametrize(fixture, kinds, indirect=True, ids=lambda kind: kind.name)
+
+
+def _in_use(kind: type[Platform]) -> Iterator[Platform]:
+    if kind.missing():
+        pytest.skip(kind.missing())
+    before = open_descriptors()
+    platform = kind()
+    try:
+        yield platform
+    finally:
+        platform.close()
+    assert platform.errors == [], "something reached on_error that the test did not expect"
+    assert open_descriptors() - before == set(), "the driver has left descriptors open"
+
+
+@pytest.fixture
+def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
+    yield from _in_use(request.param)
+
+
+@pytest.fixture
+def socket_platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
+    yield from _in_use(request.param)
+
+
+@pytest.fixture
+def peers(socket_platform: Platform) -> Iterator[Peers]:
+    """Raw sockets that play the other end; they are closed before the driver is."""
+    with Peers() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm_up() -> None:
+    """Have what opens descriptors once and for all do so before any test counts them."""
+    socket.getaddrinfo("localhost", 0)
+
+
+def pytest_make_parametrize_id(config: Any, val: Any, argname: str) -> str | None:
+    return getattr(val, "name", None) if isinstance(val, type) else None

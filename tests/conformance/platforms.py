@@ -1,0 +1,197 @@
+"""The drivers that the conformance suite runs on, each with a way to turn it.
+
+To add a driver, write a `Platform` for it and put that into `PLATFORMS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+
+from helianthus.drivers.address import Address
+from helianthus.drivers.asyncio import AsyncioDriver, uvloop_installed
+from helianthus.drivers.base import Driver
+
+Predicate = Callable[[], object]
+
+PATIENCE = 30.0
+"""Seconds of the driver's clock after which a test that waits has failed; on an idle machine nothing
+takes longer than two."""
+
+_LOOK_AGAIN = 0.002  # seconds between looks at a predicate while asyncio turns the driver
+
+
+class Platform:
+    """One driver and the world it lives in.
+
+    Attributes:
+        name: For the test's id.
+        driver: The driver under test.
+        errors: What reached `driver.on_error`; the test that expects some takes them out.
+        sockets: Whether its links are the operating system's sockets, so that a raw one can be the
+            peer.
+        bulk: Bytes that make a large transfer.
+    """
+
+    name: str
+    driver: Driver
+    sockets = True
+    bulk = 64 * 1024 * 1024
+
+    def __init__(self) -> None:
+        self.errors: list[Exception] = []
+        self.driver = self.make_driver()
+        self.driver.on_error = self.errors.append
+
+    @classmethod
+    def missing(cls) -> str:
+        """Why the platform cannot be tested here, or nothing."""
+        return ""
+
+    def make_driver(self) -> Driver:
+        raise NotImplementedError
+
+    def address(self) -> Address:
+        """Where to listen: any free port."""
+        return Address("127.0.0.1", 0)
+
+    def turn(self, timeout: float) -> None:
+        """Let the driver work until it has done something, at most for `timeout` seconds."""
+        raise NotImplementedError
+
+    def turn_until(self, predicate: Predicate, timeout: float = PATIENCE) -> None:
+        """Let the driver work until the predicate is true."""
+        end = time.monotonic() + timeout
+        while not predicate():
+            left = end - time.monotonic()
+            assert left > 0, f"nothing came of it in {timeout:g} s; reported: {self.errors}"
+            self.turn(left)
+
+    def take_errors(self) -> list[Exception]:
+        """What reached `driver.on_error` since the last call."""
+        taken = self.errors[:]
+        self.errors.clear()
+        return taken
+
+    def close(self) -> None:
+        self.driver.close()
+
+
+class Epoll(Platform):
+    """The native reactor, turned by `poll()`."""
+
+    name = "epoll"
+
+    @classmethod
+    def missing(cls) -> str:
+        import sys
+
+        return "" if sys.platform == "linux" else "epoll exists on Linux only"
+
+    def make_driver(self) -> Driver:
+        from helianthus.drivers.epoll import EpollReactor
+
+        return EpollReactor()
+
+    def turn(self, timeout: float) -> None:
+        self.driver.poll(timeout)
+
+
+class AsyncioPolled(Platform):
+    """The adapter on a loop of its own, turned by `poll()`."""
+
+    name = "asyncio-polled"
+
+    def make_driver(self) -> Driver:
+        return AsyncioDriver()
+
+    def turn(self, timeout: float) -> None:
+        self.driver.poll(timeout)
+
+
+class InsideLoop(Platform):
+    """A driver that an asyncio loop turns; the loop runs while the test waits for something."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def turn(self, timeout: float) -> None:
+        self.loop.run_until_complete(asyncio.sleep(min(timeout, _LOOK_AGAIN)))
+
+    def turn_until(self, predicate: Predicate, timeout: float = PATIENCE) -> None:
+        async def wait() -> None:
+            async with asyncio.timeout(timeout):
+                while not predicate():
+                    await asyncio.sleep(_LOOK_AGAIN)
+
+        try:
+            self.loop.run_until_complete(wait())
+        except TimeoutError:
+            raise AssertionError(f"nothing came of it in {timeout:g} s; reported: {self.errors}") from None
+
+
+class EpollInAsyncio(InsideLoop):
+    """The native reactor, as the selector of a standard asyncio loop."""
+
+    name = "epoll-in-asyncio"
+    missing = Epoll.missing
+
+    def make_driver(self) -> Driver:
+        from helianthus.drivers.epoll import EpollReactor
+
+        reactor = EpollReactor()
+        self.loop = asyncio.SelectorEventLoop(reactor)
+        return reactor
+
+    def close(self) -> None:
+        self.driver.close()
+        self.loop.close()
+
+
+class AsyncioStandard(InsideLoop):
+    """The adapter inside the standard loop."""
+
+    name = "asyncio-standard"
+
+    def make_loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.SelectorEventLoop()
+
+    def make_driver(self) -> Driver:
+        self.loop = self.make_loop()
+        return AsyncioDriver(self.loop)
+
+    def close(self) -> None:
+        self.driver.close()
+        if not self.loop.is_closed():
+            self.loop.run_until_complete(self.driver.wait_closed())
+            self.loop.close()
+
+
+class AsyncioUvloop(AsyncioStandard):
+    """The adapter inside uvloop."""
+
+    name = "asyncio-uvloop"
+
+    @classmethod
+    def missing(cls) -> str:
+        return "" if uvloop_installed() else "uvloop is not installed"
+
+    def make_loop(self) -> asyncio.AbstractEventLoop:
+        import uvloop
+
+        return uvloop.new_event_loop()
+
+
+PLATFORMS: list[type[Platform]] = [Epoll, EpollInAsyncio, AsyncioStandard, AsyncioUvloop, AsyncioPolled]
+
+
+def open_descriptors() -> set[str]:
+    """The process's file descriptors, each with what it leads to, which is unique for a socket."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            found.add(f"{number} -> {os.readlink(f'/proc/self/fd/{number}')}")
+        except OSError:  # the descriptor that lists the directory
+            continue
+    return found
