@@ -37,6 +37,7 @@ T = TypeVar("T")
 
 _SETTLE_ROUNDS = 16  # links woken by handlers while settling go again this often in one callback
 _JOIN_BELOW = 4096  # bytes: buffers smaller than this on average cost less joined than gathered
+_ITERATIONS_TO_FREE = 3  # what was cancelled half-way the loop frees without telling us
 _LONGEST_WAIT = 86400.0  # seconds: loops refuse or wrap very long waits; the alarm is set again
 
 _ACCEPTS_PER_TICK = 32
@@ -191,8 +192,18 @@ class AsyncioDriver(Driver):
         if not self.loop.is_running():
             self._settle_all()
         if self._owns_loop:
-            self.loop.run_until_complete(self.wait_closed())
+            self._run_to_the_end()
             self.loop.close()
+
+    def _run_to_the_end(self) -> None:
+        """Run our own loop until it has freed everything.
+
+        Not by `run_until_complete`: a `stop()` from the last `poll` may still be under way.
+        """
+        freed = self.loop.create_task(self.wait_closed())
+        freed.add_done_callback(lambda _: self.loop.stop())
+        while not freed.done():
+            self.loop.run_forever()
 
     def abort_all(self) -> None:
         """Abort every link and close every listener; the driver itself goes on."""
@@ -204,6 +215,8 @@ class AsyncioDriver(Driver):
     async def wait_closed(self) -> None:
         """Return when the loop has freed what the driver held; call it after `close()`."""
         while self._links or self._tasks:
+            await asyncio.sleep(0)
+        for _ in range(_ITERATIONS_TO_FREE):
             await asyncio.sleep(0)
 
     def _settle_soon(self, host: Host[Any]) -> None:
@@ -338,7 +351,7 @@ class AsyncioLink(Link[E], asyncio.Protocol):
 
     def _connect_ended(self, task: Task[None]) -> None:
         self._connecting = None
-        if self._transport is None:
+        if self._transport is None or self.closed:  # then the loop need not tell us any more
             self._loop_driver.link_gone(self)
 
     def failed_to_connect(self, error: Exception) -> None:

@@ -189,9 +189,9 @@ def _make_uvloop(**options: Any) -> Driver:
 
 
 def _make_sim(**options: Any) -> Driver:
-    from .sim import SimDriver
+    from .sim import new_driver
 
-    return SimDriver(**options)
+    return new_driver(**options)
 
 
 _MAKERS: dict[str, Callable[..., Driver]] = {
@@ -227,7 +227,17 @@ def _usable(name: str | None) -> str:
 def _loop_factory(name: str) -> Callable[[], AbstractEventLoop]:
     if name in ("asyncio", "uvloop"):  # uvloop is known to be there if it was asked for
         return new_event_loop
-    return lambda: asyncio.SelectorEventLoop(driver(name))  # type: ignore[arg-type]
+    if name == "sim":
+        from .sim import new_loop
+
+        return new_loop
+
+    def over_the_reactor() -> AbstractEventLoop:
+        reactor = driver(name)
+        assert isinstance(reactor, Reactor)
+        return asyncio.SelectorEventLoop(reactor)
+
+    return over_the_reactor
 
 
 # A plain dict: in a weak one the values, which hold their loops, would keep the keys alive for ever.

@@ -167,9 +167,12 @@ class Reactor(Driver, selectors.BaseSelector):
         self._connecting.pop(link, None)
 
     def discard(self, sock: socket.socket) -> None:
-        """Close a socket at the end of the tick."""
+        """Close a socket, during a tick at the end of it."""
         self._watched.pop(sock.fileno(), None)
-        self._doomed.append(sock)
+        if self._turning:
+            self._doomed.append(sock)
+        else:
+            sock.close()
 
     def _abandon(self) -> None:
         """Forget everything, in a forked child; see `Driver._abandon`."""

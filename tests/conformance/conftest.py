@@ -10,6 +10,8 @@ import pytest
 from peers import Peers
 from platforms import PLATFORMS, Platform, open_descriptors
 
+from helianthus.drivers.asyncio import new_event_loop
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give `platform` every driver, and `socket_platform` those that pump sockets."""
@@ -47,7 +49,7 @@ def socket_platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
 @pytest.fixture
 def peers(socket_platform: Platform) -> Iterator[Peers]:
     """Raw sockets that play the other end; they are closed before the driver is."""
-    with Peers() as opened:
+    with Peers(socket_platform.driver) as opened:
         yield opened
 
 
@@ -55,6 +57,7 @@ def peers(socket_platform: Platform) -> Iterator[Peers]:
 def _warm_up() -> None:
     """Have what opens descriptors once and for all do so before any test counts them."""
     socket.getaddrinfo("localhost", 0)
+    new_event_loop().close()  # libuv keeps a pipe for signals
 
 
 def pytest_make_parametrize_id(config: Any, val: Any, argname: str) -> str | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from helianthus.drivers.address import Address
+from helianthus.drivers.base import Driver
 
 PATIENCE = 30.0  # seconds that a peer waits for the driver before the test fails
 
@@ -16,7 +17,8 @@ PATIENCE = 30.0  # seconds that a peer waits for the driver before the test fail
 class Peers:
     """Opens sockets and starts threads; all of them have ended when the block ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
         self._sockets: list[socket.socket] = []
         self._threads: list[Worker] = []
 
@@ -36,20 +38,23 @@ class Peers:
 
     def dial(self, address: Address, *, receive_buffer: int = 0) -> socket.socket:
         """Connect to a listener; its driver need not be turned, the kernel answers."""
-        sock = socket.socket()
-        self._sockets.append(sock)
+        sock = self.socket()
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        sock.settimeout(PATIENCE)
         sock.connect((address.host, address.port))
+        return sock
+
+    def socket(self) -> socket.socket:
+        """A socket that is not connected yet."""
+        sock = socket.socket()
+        self._sockets.append(sock)
+        sock.settimeout(PATIENCE)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
     def listen(self) -> tuple[socket.socket, Address]:
         """Listen somewhere."""
-        sock = socket.socket()
-        self._sockets.append(sock)
-        sock.settimeout(PATIENCE)
+        sock = self.socket()
         sock.bind(("127.0.0.1", 0))
         sock.listen(64)
         return sock, Address(*sock.getsockname())
@@ -63,30 +68,34 @@ class Peers:
 
     def work(self, function: Callable[..., Any], *arguments: Any) -> Worker:
         """Run a function in a thread."""
-        worker = Worker(function, arguments)
+        worker = Worker(function, arguments, self._driver)
         self._threads.append(worker)
         worker.start()
         return worker
 
 
 class Worker(threading.Thread):
-    """A thread that keeps what its function returned or raised."""
+    """A thread that keeps what its function returned or raised, and then wakes the driver."""
 
-    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], driver: Driver) -> None:
         super().__init__(daemon=True)
+        self._driver = driver
         self._function = function
         self._arguments = arguments
         self._result: Any = None
         self._error: BaseException | None = None
+        self._done = False
 
     def run(self) -> None:
         try:
             self._result = self._function(*self._arguments)
         except BaseException as error:
             self._error = error
+        self._done = True
+        self._driver.post(lambda: None)  # whoever waits for this thread waits in the driver
 
     def done(self) -> bool:
-        return not self.is_alive()
+        return self._done
 
     def result(self) -> Any:
         """What the function returned; raises what it raised."""

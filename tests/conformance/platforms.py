@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Callable
 
 from helianthus.drivers.address import Address
@@ -33,12 +32,14 @@ class Platform:
         sockets: Whether its links are the operating system's sockets, so that a raw one can be the
             peer.
         bulk: Bytes that make a large transfer.
+        turns_without_descriptors: Whether it can be turned when the process has none left.
     """
 
     name: str
     driver: Driver
     sockets = True
     bulk = 64 * 1024 * 1024
+    turns_without_descriptors = True
 
     def __init__(self) -> None:
         self.errors: list[Exception] = []
@@ -63,9 +64,9 @@ class Platform:
 
     def turn_until(self, predicate: Predicate, timeout: float = PATIENCE) -> None:
         """Let the driver work until the predicate is true."""
-        end = time.monotonic() + timeout
+        end = self.driver.now() + timeout
         while not predicate():
-            left = end - time.monotonic()
+            left = end - self.driver.now()
             assert left > 0, f"nothing came of it in {timeout:g} s; reported: {self.errors}"
             self.turn(left)
 
@@ -103,6 +104,7 @@ class AsyncioPolled(Platform):
     """The adapter on a loop of its own, turned by `poll()`."""
 
     name = "asyncio-polled"
+    turns_without_descriptors = not uvloop_installed()  # it opens sockets whenever it begins to run
 
     def make_driver(self) -> Driver:
         return AsyncioDriver()
@@ -183,7 +185,33 @@ class AsyncioUvloop(AsyncioStandard):
         return uvloop.new_event_loop()
 
 
-PLATFORMS: list[type[Platform]] = [Epoll, EpollInAsyncio, AsyncioStandard, AsyncioUvloop, AsyncioPolled]
+class Sim(Platform):
+    """A simulated world of one node, turned by `poll()`; its time is virtual."""
+
+    name = "sim"
+    sockets = False
+    bulk = 4 * 1024 * 1024
+
+    def make_driver(self) -> Driver:
+        from helianthus.drivers.sim import new_driver
+
+        return new_driver(seed="conformance")
+
+    def address(self) -> Address:
+        return Address("localhost", 0)
+
+    def turn(self, timeout: float) -> None:
+        self.driver.poll(timeout)
+
+
+PLATFORMS: list[type[Platform]] = [
+    Epoll,
+    EpollInAsyncio,
+    AsyncioStandard,
+    AsyncioUvloop,
+    AsyncioPolled,
+    Sim,
+]
 
 
 def open_descriptors() -> set[str]:

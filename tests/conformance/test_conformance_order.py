@@ -23,7 +23,6 @@ def test_a_settled_machine_is_drained_in_order(platform: Platform) -> None:
     client, _ = pair(
         platform, JournalMachine(journal), TalkingMachine(), client_handler=RecordingHandler(journal)
     )
-    platform.turn_until(lambda: client.machine.receipts == 0)
     start = len(journal)
     client.machine.say(b"x")
     client.machine.events.append(Received(b""))
@@ -53,7 +52,7 @@ def test_events_of_received_data_come_before_the_flush(platform: Platform) -> No
         server_handler=RecordingHandler(journal, on_events=answer),
     )
     start = len(journal)
-    client.say(b"question")
+    client.say(b"?")
     platform.turn_until(lambda: client.machine.received == b"answer")
     heard = since(journal, start, "receive_data", "on_events", "take_data")
     assert heard[:3] == ["receive_data", "on_events", "take_data"]

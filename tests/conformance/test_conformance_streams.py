@@ -51,7 +51,6 @@ def test_many_writes_in_one_tick_are_one_flush(platform: Platform) -> None:
         client.say(b"%d " % number)
     platform.turn_until(lambda: server.machine.received.endswith(b"99 "))
     assert client.machine.takes == 1
-    assert server.machine.receipts == 1
     assert server.machine.received == b"".join(b"%d " % number for number in range(100))
 
 
@@ -60,15 +59,13 @@ def test_replies_made_in_one_tick_share_a_flush(platform: Platform) -> None:
     server = TalkingMachine()
 
     def answer(handler: RecordingHandler, events: list[Any]) -> None:
-        for event in events:
-            server.say(event.data.upper())
-            handler.link.wake()
+        for piece in (b"one ", b"and ", b"two"):
+            server.say(piece)
             handler.link.wake()
 
     client, _ = pair(platform, TalkingMachine(), server, server_handler=RecordingHandler(on_events=answer))
-    client.say(b"a")
-    client.say(b"b")
-    platform.turn_until(lambda: client.machine.received == b"AB")
+    client.say(b"?")
+    platform.turn_until(lambda: client.machine.received == b"one and two")
     assert server.takes == 1
 
 

@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 
-def new_driver(seed: int | str = 0, rng: random.Random | None = None) -> SimDriver:
+def new_driver(seed: int | str = 0, rng: random.Random | None = None, **settings: Any) -> SimDriver:
     """Make a world of one node, `localhost`, and give its driver, which turns the world.
 
     `poll(timeout)` advances the virtual clock to the next thing to do, by at most the timeout.
@@ -46,10 +46,13 @@ def new_driver(seed: int | str = 0, rng: random.Random | None = None) -> SimDriv
     Args:
         seed: What the world draws from.
         rng: Seeds the machines instead of one that the world's seed makes.
+        settings: What the node's link to itself is like; see `LinkSettings`.
     """
     world = World(seed)
     driver = world.node("localhost").driver
     driver.stand_alone(world.close)
+    if settings:
+        world.link("localhost", "localhost", **settings)
     if rng is not None:
         driver.rng = rng
     return driver
@@ -75,5 +78,16 @@ def run_in_simulation(main: Coroutine[Any, Any, T], seed: int | str = 0, *, debu
         Stalled: The coroutine waits for something that cannot happen any more.
         RuntimeError: A loop is running already.
     """
+    if _inside_a_loop():
+        main.close()
+        raise RuntimeError("run_in_simulation() cannot be called from a running event loop")
     with asyncio.Runner(debug=debug, loop_factory=lambda: new_loop(seed)) as runner:
         return runner.run(main)
+
+
+def _inside_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

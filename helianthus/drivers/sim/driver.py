@@ -184,7 +184,10 @@ class SimDriver(Driver, selectors.BaseSelector):
         self._turner.step(timeout)
 
     def close(self) -> None:
-        """Abort every link and close every listener; see `Driver.close`."""
+        """Abort every link and close every listener; see `Driver.close`.
+
+        Called from outside of the simulation, handlers hear of it when the world runs on.
+        """
         if self._closed:
             return
         if self._in_turn:
@@ -192,9 +195,15 @@ class SimDriver(Driver, selectors.BaseSelector):
             return
         self._closed = True
         self.abort_all()
-        self._settle_all()
+        if self._in_slice or self._close_world is not None:
+            self._settle_all()  # else in the next slice, so that handlers run inside the loop
+        self.end_world()
+
+    def end_world(self) -> None:
+        """End the world, if it is this driver's own."""
         if self._close_world is not None and not self._in_slice:
-            self._close_world()
+            close_world, self._close_world = self._close_world, None
+            close_world()
 
     def abort_all(self) -> None:
         """Abort every link and close every listener; the driver itself goes on."""
@@ -215,7 +224,11 @@ class SimDriver(Driver, selectors.BaseSelector):
         """Turn the whole world until somebody stops the node's loop."""
         loop = self.loop
         loop.stop_wanted = False
-        self._turner.run_until(lambda: loop.stop_wanted, None)
+
+        def the_end_of_the_program() -> bool:
+            return loop.stop_wanted
+
+        self._turner.run_until(the_end_of_the_program, None)
 
     def _settle_soon(self, host: Host[Any]) -> None:
         self._dirty.append(host)

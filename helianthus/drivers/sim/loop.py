@@ -14,6 +14,7 @@ at an unpredictable moment would otherwise end those that wait for something nob
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVarTuple
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 Ts = TypeVarTuple("Ts")
 
+_RESOLUTION = 1e-9  # seconds that asyncio may call a timer early
+_FINE_BELOW = 1e6  # seconds; above, `now + _RESOLUTION` may be `now`, and a timer never due
 _PRUNE_ABOVE = 256  # tasks; below this many the done ones are not worth looking for
 _CLOSE_ATTEMPTS = 100  # a coroutine may await in its clean-up; each attempt ends one such wait
 
@@ -57,7 +60,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self.stop_wanted = False
         self.strict = True
         self._selector = driver
-        self._clock_resolution = 1e-9  # asyncio asks the platform, and platforms differ
+        self._clock_resolution = _RESOLUTION  # asyncio asks the platform, and platforms differ
         self._tasks: list[asyncio.Task[Any]] = []
         self._tasks_made = 0
         self._prune_at = _PRUNE_ABOVE
@@ -75,6 +78,9 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def run_slice(self) -> None:
         """Run for the world, until the node is idle."""
+        now = self.time()
+        if not -_FINE_BELOW < now < _FINE_BELOW:
+            self._clock_resolution = 2 * math.ulp(now)
         super().run_forever()
 
     def stop(self) -> None:
@@ -169,6 +175,7 @@ class SimLoop(asyncio.BaseEventLoop):
         super().close()
         if not self.strict:
             self._selector.close()
+            self._selector.end_world()
 
     def __del__(self) -> None:
         if not self.is_closed() and not self.is_running():

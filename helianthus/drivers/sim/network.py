@@ -15,7 +15,7 @@ import attrs
 from ..address import Address
 from ..errors import AddressNotAvailable, ConnectionRefused, TimedOut, TransportError
 from .clock import to_ns
-from .path import LOOPBACK_LATENCY, Line, LinkSettings, Path
+from .path import LOOPBACK, Line, LinkSettings, Path
 from .stream import Endpoint, EndState, Pipe
 
 if TYPE_CHECKING:
@@ -91,12 +91,10 @@ class Network:
                     raise ValueError(f"the world has no node {name!r}")
             settings = self.defaults
             if source == target:
-                settings = attrs.evolve(
-                    settings, latency=LOOPBACK_LATENCY, bandwidth=None, loss=0.0, duplicate=0.0, reorder=0.0
-                )
-            lines = (self._lines[source][0], self._lines[target][1])
-            if source == target:
+                settings = attrs.evolve(settings, **LOOPBACK)
                 lines = (Line(), Line())
+            else:
+                lines = (self._lines[source][0], self._lines[target][1])
             path = Path(self.schedule, self.rng, source, target, settings, lines)
             self._paths[source, target] = path
         return path

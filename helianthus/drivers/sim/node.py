@@ -246,7 +246,8 @@ class Node:
 
     def _report(self, life: SimDriver, error: Exception) -> None:
         if life.alive:
-            self._network.note(f"{self.name}: fault {type(error).__name__}", str(error))
+            trace, ns = self._network.trace, self._network.schedule.ns
+            trace.remark(ns, f"{self.name}: nobody took {error!r}")
             self._faults.append(error)
 
     def take_faults(self) -> list[BaseException]:

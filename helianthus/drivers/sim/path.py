@@ -18,12 +18,22 @@ if TYPE_CHECKING:
 LATENCY = (0.0005, 0.005)
 """Seconds from node to node unless the world or the link says otherwise: one data centre."""
 
-LOOPBACK_LATENCY = (10e-6, 50e-6)
-"""Seconds from a node to itself."""
+LOOPBACK: dict[str, Any] = {
+    "latency": (10e-6, 50e-6),
+    "bandwidth": None,
+    "loss": 0.0,
+    "duplicate": 0.0,
+    "reorder": 0.0,
+    "splitting": 0.0,
+}
+"""What the path from a node to itself is like, whatever the world's defaults are."""
 
 SEGMENT = 1460
 """Bytes of a segment where bandwidth is limited: an Ethernet frame less 40 bytes of headers.
 Without a limit a segment carries all that there is to send, as with segmentation offload."""
+
+QUEUED = 0.25
+"""Seconds that what one stream has under way takes a line of limited bandwidth, at most."""
 
 LOSS_DELAY = 0.2
 """Seconds that the loss of one segment costs a stream: Linux' shortest retransmission timeout
@@ -154,6 +164,19 @@ class Path:
             if line.rate is not None:
                 return SEGMENT
         return self._settings.window
+
+    @property
+    def window(self) -> int:
+        """Bytes of one stream that may be under way or unread.
+
+        Less where bandwidth is limited, so that a line which is fast again is not kept slow by what
+        was queued for it before: real senders keep such queues short as well.
+        """
+        window = self._settings.window
+        for line in self._lines:
+            if line.rate is not None:
+                window = min(window, max(2 * SEGMENT, int(line.rate * QUEUED)))
+        return window
 
     def arrival(self, size: int) -> int:
         """When a segment of `size` bytes that is sent now arrives, unless the path is blocked."""

@@ -285,7 +285,7 @@ class Pipe:
 
     def _window(self) -> int:
         used = self._flying + self._target.unread + self._unacknowledged
-        return self._path.settings.window - used
+        return self._path.window - used
 
     def _transmit(self) -> None:
         outbox = self._outbox
@@ -313,7 +313,7 @@ class Pipe:
         rng = self._network.rng
         if len(data) > 1 and rng.random() < self._path.settings.splitting:
             cuts = set()
-            for _ in range(1 + int(rng.random() ** 2 * _MOST_CUTS)):
+            for _ in range(1 + int(rng.random() * rng.random() * _MOST_CUTS)):
                 near = min(len(data), _HEADER) if rng.random() < 0.5 else len(data)
                 cuts.add(1 + int(rng.random() * (near - 1)))
             start = 0

@@ -38,6 +38,10 @@ class Trace:
         self._hash.update(data)
         self._lines.append((ns, text, f"{len(data)} bytes"))
 
+    def remark(self, ns: int, text: str) -> None:
+        """Show something that must not enter the digest: garbage collection decides when it happens."""
+        self._lines.append((ns, text, ""))
+
     def tick(self, ns: int, text: str) -> None:
         """Record something too common to be shown."""
         self._hash.update(b"%d %s\n" % (ns, text.encode()))

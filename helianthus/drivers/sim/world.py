@@ -168,13 +168,14 @@ class World:
                 raise Stalled(f"nothing is left to do at t={self.now:.6f}")
 
     def _complain(self, condition: object, timeout: float | None) -> None:
-        what = condition if isinstance(condition, Spawned) else getattr(condition, "__qualname__", condition)
+        what: object = condition if isinstance(condition, Spawned) else getattr(condition, "__name__", "")
+        what = "the condition" if what in ("", "<lambda>") else what
         if self._schedule.is_empty():
             raise Stalled(
-                f"nothing is left to do at t={self.now:.6f}, and {what} has not come true: whoever is to "
-                "bring it about waits for something that cannot happen"
+                f"nothing is left to do at t={self.now:.6f}, and what was waited for has not happened ({what}): "
+                "whoever is to bring it about waits for something that cannot come"
             )
-        raise TimeoutError(f"{what} did not come true within {timeout:g} virtual seconds")
+        raise TimeoutError(f"nothing came of {what} within {timeout} virtual seconds")
 
     @contextlib.contextmanager
     def _turning(self) -> Iterator[None]:

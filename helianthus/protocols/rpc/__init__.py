@@ -18,7 +18,9 @@ from .events import (
     UnexpectedResponse,
 )
 from .limits import CLIENT_KEEP_ALIVE, NO_KEEP_ALIVE, SERVER_KEEP_ALIVE, KeepAlive, RpcLimits
-from .session import SESSION_TRANSITIONS, Params, RpcSession, SessionState
+from .messages import Params
+from .session import RpcSession
+from .session_state import SESSION_TRANSITIONS, SessionInput, SessionState
 from .status import StatusCode
 from .wire import OversizedMessage
 
@@ -45,6 +47,7 @@ __all__ = [
     "RpcEvent",
     "RpcLimits",
     "RpcSession",
+    "SessionInput",
     "SessionState",
     "StatusCode",
     "StreamEnded",

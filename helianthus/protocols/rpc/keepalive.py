@@ -9,6 +9,11 @@ import math
 
 from .limits import KeepAlive
 
+_CLOCK_TOLERANCE = 0.01
+"""How much earlier than its interval a ping may come. The clocks of two machines do not run at the
+same speed (NTP corrects by up to 500 parts in a million), and whoever pings exactly as often as the
+other side allows must not be punished for that."""
+
 
 class PingSender:
     """Decides when a silent connection is pinged, and when it is given up.
@@ -38,11 +43,6 @@ class PingSender:
         if self._settings.time == math.inf or not (busy or self._settings.without_calls):
             return None
         return self._quiet_since + self._settings.time
-
-    @property
-    def waiting(self) -> bool:
-        """Whether a ping is unanswered."""
-        return self._pinged_at is not None
 
     def gave_up(self, now: float) -> bool:
         """Whether the peer has been silent for too long after a ping."""
@@ -74,7 +74,7 @@ class PingJudge:
         """Take note of a ping; true where it was one too many."""
         settings = self._settings
         apart = settings.min_interval if busy or settings.without_calls else settings.min_interval_idle
-        if self._last is not None and now - self._last < apart:
+        if self._last is not None and now - self._last < apart * (1 - _CLOCK_TOLERANCE):
             self._strikes += 1
         self._last = now
         return self._strikes > settings.max_strikes

@@ -5,21 +5,25 @@ from __future__ import annotations
 import math
 
 import attrs
+from attrs.validators import ge, gt, le
+
+from .wire import MAX_MSGID
 
 MIB = 1024 * 1024
 
 
 @attrs.frozen
 class RpcLimits:
-    """Bounds of one session. Sizes are in bytes.
+    """Bounds of one session. Sizes are in bytes; a value out of range raises `ValueError`.
 
     Attributes:
-        max_message_size: One encoded message, either way; gRPC's default for receiving.
+        max_message_size: One encoded message, either way; gRPC's default for receiving. Messages
+            of the library's own must fit, therefore at least 1024.
         max_calls: Calls of ours without an answer, and requests of the peer's without one.
         max_streams: How many of each of these may be streams; the advice of RFC 9113, 6.5.2.
         stream_window: Items that the peer may send on a stream before we have consumed any.
-        max_request_bytes: All unanswered requests of the peer together (those too small to span
-            two reads are not counted); one beyond it is answered RESOURCE_EXHAUSTED.
+        max_request_bytes: All unanswered requests of the peer together; one beyond it is answered
+            RESOURCE_EXHAUSTED.
         max_buffered_items: Stream items that nobody has consumed yet; above it reading pauses.
         pause_reading_at: Replies that the transport has not taken; above it reading pauses, so
             that a peer which does not read cannot make us answer more.
@@ -29,36 +33,39 @@ class RpcLimits:
             oldest are forgotten first.
     """
 
-    max_message_size: int = 4 * MIB
-    max_calls: int = 1000
-    max_streams: int = 100
-    stream_window: int = 64
-    max_request_bytes: int = 64 * MIB
-    max_buffered_items: int = 16 * MIB
-    pause_reading_at: int = MIB
-    max_queued_output: int = 64 * MIB
-    max_cancelled: int = 4096
+    max_message_size: int = attrs.field(default=4 * MIB, validator=ge(1024))
+    max_calls: int = attrs.field(default=1000, validator=ge(0))
+    max_streams: int = attrs.field(default=100, validator=ge(0))
+    stream_window: int = attrs.field(default=64, validator=[ge(1), le(MAX_MSGID)])
+    max_request_bytes: int = attrs.field(default=64 * MIB, validator=ge(0))
+    max_buffered_items: int = attrs.field(default=16 * MIB, validator=ge(0))
+    pause_reading_at: int = attrs.field(default=MIB, validator=ge(0))
+    max_queued_output: int = attrs.field(default=64 * MIB, validator=ge(0))
+    max_cancelled: int = attrs.field(default=4096, validator=ge(0))
 
 
 @attrs.frozen
 class KeepAlive:
     """When to ping, and which pings to bear. Times in seconds; numbers from gRPC's proposal A8.
 
+    A value out of range raises `ValueError`.
+
     Attributes:
         time: Silence after which a ping is sent; `math.inf` for never.
         timeout: How long the peer may stay silent after a ping before the connection is given up.
-        without_calls: Ping also while no call is in flight.
+        without_calls: Ping also while no call is in flight, and let the peer do so as often as it
+            may while there are calls; gRPC's GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS is both, too.
         min_interval: The peer's pings must be this far apart, unless replies were sent between.
         min_interval_idle: The same while no call is in flight.
         max_strikes: Pings that came too early and are forgiven; one more ends the connection.
     """
 
-    time: float
-    timeout: float = 20.0
+    time: float = attrs.field(validator=gt(0))
+    timeout: float = attrs.field(default=20.0, validator=gt(0))
     without_calls: bool = False
-    min_interval: float = 300.0
-    min_interval_idle: float = 7200.0
-    max_strikes: int = 2
+    min_interval: float = attrs.field(default=300.0, validator=ge(0))
+    min_interval_idle: float = attrs.field(default=7200.0, validator=ge(0))
+    max_strikes: int = attrs.field(default=2, validator=ge(0))
 
 
 CLIENT_KEEP_ALIVE = KeepAlive(time=300.0)

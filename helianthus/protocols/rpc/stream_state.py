@@ -47,8 +47,14 @@ class StreamState:
             )
         self._owed -= 1
 
-    def grant(self) -> int:
-        """An item was consumed: how many to grant now. Half a window at a time, to save messages."""
+    def grant(self, msgid: int) -> int:
+        """An item was consumed: how many to grant now. Half a window at a time, to save messages.
+
+        Raises:
+            LocalProtocolError: Every item that came has been consumed already.
+        """
+        if self._owed + self._consumed >= self._window:
+            raise LocalProtocolError(f"every item that came on call {msgid} has been consumed already")
         self._consumed += 1
         if not self.receiving or self._consumed * 2 < self._window:
             return 0

@@ -20,6 +20,7 @@ ways: whoever opened the connection uses odd ids, the other side even ones.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgpack
@@ -41,7 +42,17 @@ MAX_MSGID = 0xFFFFFFFF
 HELLO = "helianthus.hello"
 VERSION = 1
 
-_MAX_ELEMENTS = 1024 * 1024  # of one array or map; the decoder takes their memory from the header alone
+_MAX_ELEMENTS = 1024 * 1024  # of one array or map; the unpacker takes memory for them from the header alone
+_INITIAL_BUFFER = 16 * 1024  # bytes; a server has one for each of its connections
+_RETAINED = 128 * 1024  # bytes; buffers that grew beyond are given back
+_UNREADABLE = (
+    ValueError,
+    TypeError,  # a map as a key
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    msgpack.UnpackException,
+)
 
 
 class OversizedMessage(LocalProtocolError):
@@ -54,6 +65,7 @@ class Encoder:
     def __init__(self, max_message_size: int) -> None:
         self._pack = msgpack.Packer().pack
         self._max_message_size = max_message_size
+        self._watch_above = min(max_message_size, _RETAINED)
 
     def encode(self, message: tuple[Any, ...]) -> bytes:
         """Encode a message.
@@ -66,83 +78,95 @@ class Encoder:
             data: bytes = self._pack(message)
         except (TypeError, ValueError, OverflowError) as error:
             raise LocalProtocolError(f"cannot be encoded as MessagePack: {error}") from error
-        if len(data) > self._max_message_size:
-            raise OversizedMessage(
-                f"is {len(data)} bytes encoded, more than max_message_size ({self._max_message_size})"
-            )
+        if len(data) > self._watch_above:
+            self._pack = msgpack.Packer().pack  # the old one keeps a buffer of its largest message
+            if len(data) > self._max_message_size:
+                raise OversizedMessage(
+                    f"is {len(data)} bytes encoded, more than max_message_size ({self._max_message_size})"
+                )
         return data
 
 
 class Decoder:
     """Cuts a byte stream into messages.
 
+    No more bytes are given to the unpacker than the message that is being read may still have, so
+    that neither its buffer nor any message ever exceeds the limit.
+
     Attributes:
         fault: What made the stream unreadable after the messages that were decoded, or None.
-        average_size: Bytes of the messages of the last `decode`, on average.
+        size: Bytes of the message that `decode` gave last.
     """
 
     def __init__(self, max_message_size: int) -> None:
         self.fault: RemoteProtocolError | None = None
-        self.average_size = 0
+        self.size = 0
         self._max_message_size = max_message_size
-        self._unpacker = msgpack.Unpacker(
-            max_buffer_size=2 * max_message_size + 4,
-            max_array_len=_MAX_ELEMENTS,
-            max_map_len=_MAX_ELEMENTS,
-            strict_map_key=False,
-        )
-        self._fed = 0
-        self._done = 0  # bytes of the stream up to the end of the last message
+        self._fed = 0  # bytes given to the unpacker
+        self._done = 0  # of them, those up to the end of the last message
+        self._grown = False  # whether the unpacker's buffer is large
+        self._unpacker = self._small_unpacker()
 
     @property
     def incomplete(self) -> int:
         """Bytes of a message whose end has not come yet."""
         return self._fed - self._done
 
-    def decode(self, data: Buffer) -> list[Any]:
+    def decode(self, data: Buffer) -> Iterator[Any]:
         """Give the messages that these bytes complete; look at `fault` after handling them."""
-        messages: list[Any] = []
-        start = self._done
+        piece, rest = data, data
         try:
-            if self._fed - start + len(data) <= self._max_message_size:
-                self._fed += len(data)
-                self._unpacker.feed(data)
-                messages.extend(self._unpacker)  # keeps what came before an exception
-                self._done = self._unpacker.tell()
-            else:
-                self._decode_measured(data, messages)
-        except RemoteProtocolError as error:
-            self.fault = error
-        except (ValueError, TypeError, RecursionError, MemoryError, msgpack.UnpackException) as error:
+            while rest:
+                room = self._max_message_size - self._fed + self._done
+                if room == 0:
+                    self.fault = self._too_large()
+                    return
+                if len(rest) <= room:
+                    piece, rest = rest, b""
+                else:
+                    view = memoryview(rest)
+                    piece, rest = view[:room], view[room:]
+                self._unpacker.feed(piece)
+                self._fed += len(piece)
+                self._grown = self._grown or self._fed - self._done > _RETAINED
+                # The position is asked for after each message, because after the last of them the
+                # unpacker moves on into what it has of the next.
+                for message in self._unpacker:
+                    end = self._unpacker.tell()
+                    self.size = end - self._done
+                    self._done = end
+                    yield message
+            if self._grown and self._fed == self._done:
+                self._unpacker = self._small_unpacker()
+                self._fed = self._done = 0
+                self._grown = False
+        except _UNREADABLE as error:
             reason = str(error) or type(error).__name__
             self.fault = RemoteProtocolError(f"what the peer sent is no readable MessagePack: {reason}")
-        if messages:
-            self.average_size = (self._done - start) // len(messages) or 1
-        return messages
 
-    def _decode_measured(self, data: Buffer, messages: list[Any]) -> None:
-        """Decode where a message may be too large: in pieces, measuring each message."""
-        view = memoryview(data)
+    def _small_unpacker(self) -> Any:
+        """An unpacker with a small buffer; it grows to the largest message, and stays so."""
         maximum = self._max_message_size
-        for offset in range(0, len(view), maximum):
-            piece = view[offset : offset + maximum]
-            self._fed += len(piece)
-            self._unpacker.feed(piece)
-            for message in self._unpacker:
-                end = self._unpacker.tell()
-                self._check_size(end - self._done)
-                self._done = end
-                messages.append(message)
-            self._check_size(self.incomplete)
+        return msgpack.Unpacker(
+            max_buffer_size=maximum,
+            read_size=min(maximum, _INITIAL_BUFFER),
+            max_array_len=min(maximum, _MAX_ELEMENTS),
+            max_map_len=min(maximum // 2, _MAX_ELEMENTS),
+            strict_map_key=False,
+        )
 
-    def _check_size(self, size: int) -> None:
+    def _too_large(self) -> LimitExceeded:
         maximum = self._max_message_size
-        if size > maximum:
-            raise LimitExceeded(
-                f"a message of at least {size} bytes is larger than max_message_size ({maximum})",
-                limit="max_message_size",
-                maximum=maximum,
-            )
+        return LimitExceeded(
+            f"a message is larger than max_message_size ({maximum} bytes)",
+            limit="max_message_size",
+            maximum=maximum,
+        )
+
+
+def is_after(msgid: int, last: int) -> bool:
+    """Whether an id was given out after another, in spite of the wrap at 32 bits (RFC 1982)."""
+    return 0 < (msgid - last) % (MAX_MSGID + 1) <= MAX_MSGID // 2
 
 
 def malformed(message: object) -> RemoteProtocolError:

@@ -12,7 +12,7 @@ from ...drivers.choose import running_driver
 from .cancel import CancelToken
 from .channel import Channel, ChannelOptions, ChannelState
 from .context import inherit
-from .peer import Peer, cancellable, expired, join_params, wait_or_cancel
+from .peer import Peer, cancellable, check_cancel, expired, join_params, wait_or_cancel
 from .proxy import ServiceProxy
 from .service import Service, method_table, service_name
 from .stream import StreamCall
@@ -51,6 +51,7 @@ class Client:
         self._options = ChannelOptions(**options)
         self._driver = driver
         self._channel: Channel | None = None
+        self._peer: Peer | None = None  # the channel's, at hand for every call
         self._watchers: list[Waiter] = []
 
     @property
@@ -90,17 +91,15 @@ class Client:
         Raises:
             RpcError: The call ended without a result.
         """
-        channel = self._channel
-        peer = channel.peer if channel is not None else None
-        if peer is None or peer.congested:
+        peer = self._peer
+        if peer is None or cancel is not None or peer.congested:
             peer, timeout = await self._usable_peer(method, timeout, cancel)
-        if cancel is None:
-            return await peer.start_call(
-                method, params if not keywords else join_params(method, params, keywords), timeout, meta
-            )
-        return await cancellable(
-            lambda: peer.start_call(method, join_params(method, params, keywords), timeout, meta), cancel
+        call = peer.start_call(
+            method, join_params(method, params, keywords) if keywords else params, timeout, meta
         )
+        if cancel is None:
+            return await call
+        return await cancellable(call, cancel)
 
     async def notify(
         self,
@@ -180,6 +179,7 @@ class Client:
         self, method: str, timeout: float | None, cancel: CancelToken | None
     ) -> tuple[Peer, float | None]:
         """Wait for a connection with room for a call; returns what is left of the timeout."""
+        check_cancel(cancel)
         channel = self._open()
         loop = asyncio.get_running_loop()
         timeout, _ = inherit((self._driver or running_driver()).now(), timeout, None)
@@ -203,6 +203,7 @@ class Client:
         return waiter
 
     def _state_changed(self) -> None:
+        self._peer = self._channel.peer if self._channel is not None else None
         watchers, self._watchers = self._watchers, []
         for waiter in watchers:
             waiter.finish(None, None, direct=False)

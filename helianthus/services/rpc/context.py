@@ -34,21 +34,22 @@ class CallContext:
         return None if self.deadline is None else self.deadline - self.peer.now()
 
 
-_serving: ContextVar[CallContext | None] = ContextVar("helianthus_call", default=None)
+serving: ContextVar[CallContext | None] = ContextVar("helianthus_call", default=None)
+"""The call that the running code serves."""
 
 
 def current_call() -> CallContext | None:
     """The call that the running code serves, or None outside of a method."""
-    return _serving.get()
+    return serving.get()
 
 
 def inherit(now: float, timeout: float | None, meta: dict[str, Any] | None) -> tuple[float | None, Any]:
     """Bound a nested call by the deadline of the call being served, and pass its trace on."""
-    serving = _serving.get()
-    if serving is None:
+    context = serving.get()
+    if context is None:
         return timeout, meta
-    if serving.deadline is not None:
-        remaining = max(0.0, serving.deadline - now)
+    if context.deadline is not None:
+        remaining = max(0.0, context.deadline - now)
         timeout = remaining if timeout is None else min(timeout, remaining)
-    trace = {key: serving.meta[key] for key in _TRACE_KEYS if key in serving.meta}
+    trace = {key: context.meta[key] for key in _TRACE_KEYS if key in context.meta}
     return timeout, ({**trace, **meta} if meta else trace or None)

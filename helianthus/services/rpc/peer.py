@@ -40,7 +40,7 @@ from ...protocols.rpc import (
     UnexpectedResponse,
 )
 from .cancel import CancelToken
-from .context import current_call, inherit
+from .context import inherit, serving
 from .errors import RpcError
 from .service import ServedMethod
 from .serving import Serving
@@ -76,7 +76,11 @@ class Call(Waiter):
     __slots__ = ("_peer", "msgid")
 
     def __init__(self, peer: Peer, msgid: int, loop: asyncio.AbstractEventLoop | None) -> None:
-        super().__init__(loop)
+        # As in Waiter, without the price of a second call: one of these is made per call.
+        self._asyncio_future_blocking = False
+        self._loop = loop
+        self._done = False
+        self._value = self._error = self._wake = self._context = None
         self._peer = peer
         self.msgid = msgid
 
@@ -124,6 +128,8 @@ class Peer:
         self._serving = Serving(self, methods, owner)
         self._max_calls = session.limits.max_calls
         self._waiting: deque[Waiter] = deque()
+        self.congested = False
+        """Whether new calls should wait: too many are in flight, or too much is queued."""
         self._ended: Waiter | None = None
         self._handlers: dict[type, Callable[[Any, bool], None]] = {
             CallFailed: self._on_call_failed,
@@ -182,10 +188,11 @@ class Peer:
         """
         if self.congested:
             timeout = await self._room_within(method, timeout, cancel)
-        params_sent = join_params(method, params, keywords)
+        check_cancel(cancel)
+        call = self.start_call(method, join_params(method, params, keywords), timeout, meta)
         if cancel is None:
-            return await self.start_call(method, params_sent, timeout, meta)
-        return await cancellable(lambda: self.start_call(method, params_sent, timeout, meta), cancel)
+            return await call
+        return await cancellable(call, cancel)
 
     def start_call(
         self, method: str, params: Params, timeout: float | None, meta: dict[str, Any] | None
@@ -196,15 +203,19 @@ class Peer:
             RpcError: It could not begin.
         """
         now = self.now()
-        if current_call() is not None:
+        if serving.get() is not None:
             timeout, meta = inherit(now, timeout, meta)
         if timeout is not None and timeout <= 0:
             raise expired(method)
+        session = self.session
         try:
-            msgid = self.session.call(method, params, now, timeout=timeout, meta=meta)
+            msgid = session.call(method, params, now, timeout=timeout, meta=meta)
         except LocalProtocolError as error:
             raise self._refusal(error) from error
-        call = self._calls[msgid] = Call(self, msgid, self.loop)
+        calls = self._calls
+        call = calls[msgid] = Call(self, msgid, self.loop)
+        if len(calls) >= self._max_calls or session.queued > HIGH_WATER:
+            self.congested = True
         self.wake()
         return call
 
@@ -257,14 +268,10 @@ class Peer:
             raise self._refusal(error) from error
         self._streams[msgid] = stream
         stream.began(self, msgid)
+        self._look_for_room()
         self.wake()
 
     # -- what calls and streams ask for -------------------------------------------------------------
-
-    @property
-    def congested(self) -> bool:
-        """Whether new calls should wait: too many are in flight, or too much is queued."""
-        return len(self._calls) + len(self._streams) >= self._max_calls or self.session.queued > HIGH_WATER
 
     @property
     def flushing(self) -> bool:
@@ -280,6 +287,7 @@ class Peer:
         while self.congested and not self.session.refuses_calls:
             if self.flushing:
                 await asyncio.sleep(0)  # the end of this turn makes room
+                self._look_for_room()
             else:
                 waiter = Waiter(asyncio.get_running_loop())
                 self._waiting.append(waiter)
@@ -370,7 +378,7 @@ class Peer:
                 serve(event)  # type: ignore[arg-type]
             else:
                 self._handlers[kind](event, direct)
-        if self._waiting:
+        if self.congested:
             self._admit(direct=direct)
         self.wake()
 
@@ -426,10 +434,15 @@ class Peer:
 
     def _admit(self, *, direct: bool) -> None:
         """Let waiting callers go on, as many as there is room for."""
+        self._look_for_room()
         for _ in range(len(self._waiting)):
             if self.congested and not self.session.refuses_calls:
                 return
             self._waiting.popleft().finish(None, None, direct=direct)
+
+    def _look_for_room(self) -> None:
+        full = len(self._calls) + len(self._streams) >= self._max_calls
+        self.congested = full or self.session.queued > HIGH_WATER
 
     def wake(self) -> None:
         """The session was given commands: carry them out at the end of this turn."""
@@ -449,10 +462,8 @@ class Peer:
         return RpcError(code, str(error), maybe_executed=False)
 
 
-async def cancellable(start: Callable[[], Call], cancel: CancelToken) -> Any:
-    """Begin a call that a token can end, and await it."""
-    check_cancel(cancel)
-    call = start()
+async def cancellable(call: Call, cancel: CancelToken) -> Any:
+    """Await a call that a token can end."""
 
     def give_up() -> None:
         call.give_up(cancel.reason)

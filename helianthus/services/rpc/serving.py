@@ -25,7 +25,7 @@ from ...protocols.rpc import (
     StatusCode,
     StreamEnded,
 )
-from .context import CallContext, _serving
+from .context import CallContext, serving
 from .errors import RpcError
 from .items import IncomingItems, OutgoingItems
 from .service import Kind, ServedMethod
@@ -157,11 +157,11 @@ class Serving:
         if method.context is not None:
             named[method.context] = context
         if method.kind is Kind.FUNCTION:
-            token = _serving.set(context)
+            token = serving.set(context)
             try:
                 result = method.function(*positional, **named)
             finally:
-                _serving.reset(token)
+                serving.reset(token)
             if msgid is not None:
                 self._session.respond(msgid, result)
             return
@@ -194,7 +194,7 @@ class Serving:
         if method.kind is Kind.STREAM and msgid is not None:
             run.outgoing = OutgoingItems(self._peer, msgid)
         scope = contextvars.copy_context()
-        scope.run(_serving.set, context)
+        scope.run(serving.set, context)
         body = self._run(run, msgid, method, positional, named)
         task = _new_task(loop, body, scope)
         if not task.done():

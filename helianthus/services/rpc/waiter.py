@@ -4,7 +4,7 @@
 loop. Results of calls arrive while the driver reads, between two iterations, when no task is
 running; there a task can be resumed on the spot, which saves a handle, a queue and an iteration
 per call. A `Waiter` is what `asyncio.Task` expects of a future (`_asyncio_future_blocking`,
-`get_loop`, `add_done_callback` with a context, `result`, `cancel`) and no more. One task may
+`_loop`, `add_done_callback` with a context, `result`, `cancel`) and no more. One task may
 await it, once.
 """
 
@@ -50,7 +50,6 @@ class Waiter:
         wake = self._wake
         if wake is None:
             return
-        self._wake = None
         if direct and self._context is not None:
             self._context.run(wake, self)
         elif self._loop is not None and not self._loop.is_closed():
@@ -59,7 +58,8 @@ class Waiter:
     def __await__(self) -> Generator[Waiter, None, Any]:
         if not self._done:
             self._asyncio_future_blocking = True
-            yield self
+            yield self  # where there is an error, the task throws it in here
+            return self._value
         return self.result()
 
     # -- what asyncio.Task asks of a future -------------------------------------------------------
@@ -73,10 +73,6 @@ class Waiter:
         if self._error is not None:
             raise self._error
         return self._value
-
-    def get_loop(self) -> asyncio.AbstractEventLoop | None:
-        """The loop of the task that awaits it."""
-        return self._loop
 
     def add_done_callback(self, callback: Callable[[Any], object], *, context: Context | None = None) -> None:
         """Remember how to resume the task."""

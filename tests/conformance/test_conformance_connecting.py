@@ -1,0 +1,217 @@
+"""Connecting: it succeeds, fails with a reason, or is given up."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from machines import EchoMachine, TalkingMachine
+from pairs import connect
+from peers import Peers
+from platforms import Platform
+from recording import Accepting, RecordingHandler, in_time
+
+from helianthus.drivers.address import Address
+from helianthus.drivers.errors import AddressNotAvailable, ConnectionRefused, TransportError
+
+
+def nobody_listens(platform: Platform) -> Address:
+    """An address where somebody has listened until just now."""
+    listener = platform.driver.listen(platform.address(), Accepting(EchoMachine))
+    platform.turn_until(in_time(platform.driver, 0.005))
+    listener.close()
+    platform.turn_until(in_time(platform.driver, 0.005))
+    return listener.address
+
+
+def test_connect(platform: Platform) -> None:
+    """Both ends become ready and know each other's addresses."""
+    accepting = Accepting(EchoMachine)
+    listener = platform.driver.listen(platform.address(), accepting)
+    end = connect(platform, listener, TalkingMachine())
+    assert not end.handler.journal, "the handler was called before connect() had returned"
+    platform.turn_until(lambda: end.handler.ready and accepting.handlers and accepting.handlers[0].ready)
+    near, far = end.link, accepting.handlers[0].link
+    assert far is not None
+    assert near.local_address == far.peer_address == accepting.peers[0]
+    assert near.peer_address.endswith(f":{listener.address.port}")
+    assert far.local_address.endswith(f":{listener.address.port}")
+    listener.close()
+
+
+def test_connect_by_name(platform: Platform) -> None:
+    """A name is looked up without blocking the driver."""
+    accepting = Accepting(EchoMachine)
+    listener = platform.driver.listen(platform.address(), accepting)
+    end_machine, handler = TalkingMachine(b"x"), RecordingHandler()
+    platform.driver.connect(Address("localhost", listener.address.port), end_machine, handler)
+    platform.turn_until(lambda: end_machine.received == b"x")
+    listener.close()
+
+
+def test_connect_refused(platform: Platform) -> None:
+    """The handler hears `on_closed(ConnectionRefused)` and nothing else; so does the machine."""
+    machine, handler = TalkingMachine(), RecordingHandler()
+    address = nobody_listens(platform)
+    link = platform.driver.connect(address, machine, handler)
+    platform.turn_until(lambda: handler.closed)
+    assert handler.journal == ["on_closed"]
+    assert isinstance(handler.error, ConnectionRefused)
+    assert machine.lost == [handler.error]
+    assert link.closed
+    assert str(address.port) in str(handler.error)
+
+
+def test_connect_refused_keeps_the_platforms_code(socket_platform: Platform) -> None:
+    """Whatever the loop makes of the error, its number survives."""
+    handler = RecordingHandler()
+    socket_platform.driver.connect(nobody_listens(socket_platform), TalkingMachine(), handler)
+    socket_platform.turn_until(lambda: handler.closed)
+    assert isinstance(handler.error, ConnectionRefused)
+    assert handler.error.errno is not None
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a name with spaces.invalid"])
+def test_a_name_that_cannot_be_resolved(platform: Platform, host: str) -> None:
+    """An unknown name is a fault of the address, told to the handler like any other."""
+    machine, handler = TalkingMachine(), RecordingHandler()
+    platform.driver.connect(Address(host, 4242), machine, handler)
+    platform.turn_until(lambda: handler.closed)
+    assert handler.journal == ["on_closed"]
+    assert isinstance(handler.error, AddressNotAvailable)
+
+
+def test_every_address_of_a_name_is_tried(socket_platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first address that answers wins; the last one's failure is what is told."""
+    listener = socket_platform.driver.listen(socket_platform.address(), Accepting(EchoMachine))
+    closed = nobody_listens(socket_platform)
+
+    def answers(*addresses: Address) -> None:
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address.host, address.port)) for address in addresses
+        ]
+
+        async def getaddrinfo(*_: object, **__: object) -> list[object]:
+            return list(found)
+
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: list(found))
+        loop = getattr(socket_platform.driver, "loop", None)
+        if loop is not None:
+            monkeypatch.setattr(type(loop), "getaddrinfo", getaddrinfo)
+
+    answers(closed, listener.address)
+    machine, handler = TalkingMachine(b"x"), RecordingHandler()
+    socket_platform.driver.connect(Address("two.example", 1), machine, handler)
+    socket_platform.turn_until(lambda: machine.received == b"x")
+
+    answers(closed, closed)
+    refused = RecordingHandler()
+    socket_platform.driver.connect(Address("two.example", 1), TalkingMachine(), refused)
+    socket_platform.turn_until(lambda: refused.closed)
+    assert isinstance(refused.error, ConnectionRefused)
+    assert refused.error.errno is not None
+
+    answers()
+    nowhere = RecordingHandler()
+    socket_platform.driver.connect(Address("none.example", 1), TalkingMachine(), nowhere)
+    socket_platform.turn_until(lambda: nowhere.closed)
+    assert isinstance(nowhere.error, TransportError)
+    listener.close()
+
+
+def test_abort_while_connecting(platform: Platform) -> None:
+    """Giving up ends the link with one `on_closed`; the other side sees at most an empty visit."""
+    accepting = Accepting(EchoMachine)
+    listener = platform.driver.listen(platform.address(), accepting)
+    end = connect(platform, listener, TalkingMachine(b"never sent"))
+    link = platform.driver.connect(listener.address, TalkingMachine(b"never sent"), RecordingHandler())
+    handler = link._handler
+    link.abort()
+    assert link.closed
+    platform.turn_until(lambda: handler.closed)
+    assert handler.journal == ["on_closed"]
+    assert handler.error is None
+    platform.turn_until(lambda: end.handler.ready)
+    platform.turn_until(in_time(platform.driver, 0.02))
+    assert handler.journal == ["on_closed"]
+    assert len(accepting) <= 2
+    listener.close()
+
+
+def test_abort_at_every_moment_of_connecting(platform: Platform) -> None:
+    """However far the attempt has come, it ends once and leaves nothing open."""
+    listener = platform.driver.listen(platform.address(), Accepting(EchoMachine))
+    handlers = []
+    for turns in range(8):
+        handler = RecordingHandler()
+        link = platform.driver.connect(listener.address, TalkingMachine(), handler)
+        for _ in range(turns):
+            platform.turn(0.0)
+        link.abort()
+        handlers.append(handler)
+    platform.turn_until(lambda: all(handler.closed for handler in handlers))
+    assert all(handler.error is None for handler in handlers)
+    listener.close()
+
+
+def test_abort_while_the_name_is_looked_up(socket_platform: Platform, peers: Peers) -> None:
+    """The answer that comes afterwards finds nobody."""
+    handler = RecordingHandler()
+    link = socket_platform.driver.connect(Address("localhost", 1), TalkingMachine(), handler)
+    link.abort()
+    socket_platform.turn_until(lambda: handler.closed)
+    socket_platform.turn_until(in_time(socket_platform.driver, 0.05))
+    assert handler.journal == ["on_closed"]
+    assert handler.error is None
+
+
+def test_a_peer_that_speaks_first_and_at_once(socket_platform: Platform, peers: Peers) -> None:
+    """Data that is there before we know of the connection is not overlooked."""
+    listening, address = peers.listen()
+    machine, handler = TalkingMachine(), RecordingHandler()
+    socket_platform.driver.connect(address, machine, handler)
+    for _ in range(4):
+        socket_platform.turn(0.0)  # enough to begin to connect, and no more
+    peer = peers.accept(listening)
+    peer.sendall(b"welcome")
+    peer.shutdown(socket.SHUT_WR)
+    socket_platform.turn_until(lambda: machine.ended)
+    assert machine.received == b"welcome"
+    assert handler.journal[0] == "on_ready"
+
+
+def test_wake_before_the_link_is_connected(platform: Platform) -> None:
+    """It is not an error; what was commanded is sent when the link is there."""
+    listener = platform.driver.listen(platform.address(), Accepting(EchoMachine))
+    machine, handler = TalkingMachine(), RecordingHandler()
+    link = platform.driver.connect(listener.address, machine, handler)
+    machine.say(b"early")
+    link.wake()
+    platform.turn_until(lambda: machine.received == b"early")
+    listener.close()
+
+
+def test_no_link_to_itself(socket_platform: Platform) -> None:
+    """A connection that TCP lets meet itself, at a port nobody listens at, is refused."""
+    probe = socket.socket()
+    probe.bind(("127.0.0.1", 0))
+    address = Address(*probe.getsockname())
+    probe.close()
+    for _ in range(20):  # the kernel may give the connecting end that very port
+        handler = RecordingHandler()
+        socket_platform.driver.connect(address, TalkingMachine(), handler)
+        socket_platform.turn_until(lambda asked=handler: asked.closed)
+        assert isinstance(handler.error, ConnectionRefused)
+
+
+def test_nodelay_is_set(socket_platform: Platform, peers: Peers) -> None:
+    """Small frames are not held back by Nagle's algorithm."""
+    listening, address = peers.listen()
+    handler = RecordingHandler()
+    socket_platform.driver.connect(address, TalkingMachine(), handler)
+    socket_platform.turn_until(lambda: handler.ready)
+    link = handler.link
+    transport = getattr(link, "_transport", None)
+    sock = transport.get_extra_info("socket") if transport is not None else link.sock
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    peers.accept(listening)
