@@ -38,9 +38,10 @@ class Host(Generic[E]):
 
     Attributes:
         machine: The machine; give it commands, then call `wake()`.
+        woken: Whether it is to be settled; `wake()` does nothing then.
     """
 
-    __slots__ = ("__weakref__", "_dirty", "_driver", "_handler", "_let_go", "_timer", "machine")
+    __slots__ = ("__weakref__", "_driver", "_handler", "_let_go", "_timer", "machine", "woken")
 
     machine: Machine[E]
 
@@ -48,27 +49,27 @@ class Host(Generic[E]):
         self.machine = machine
         self._handler = handler
         self._driver = driver
-        self._dirty = False
+        self.woken = False
         self._let_go = False
         self._timer: Timer | None = None
 
     def wake(self) -> None:
         """Have what commands caused carried out at the end of this tick."""
-        if not self._dirty:
-            self._dirty = True
+        if not self.woken:
+            self.woken = True
             self._driver._settle_soon(self)
 
     def close(self) -> None:
         """Let go of the machine: no deadline, action or event of it is served any more."""
         self._let_go = True
-        self._dirty = True  # never settled again
+        self.woken = True  # never settled again
         self._disarm()
 
     def settle(self) -> bool:
         """Drain the machine; called by the driver. Gives whether the handler was called."""
         if self._let_go:
             return False
-        self._dirty = False
+        self.woken = False
         called = False
         try:
             called = self._hand_over_actions()
@@ -207,8 +208,8 @@ class Link(Host[E]):
 
     def wake(self) -> None:
         """Have what commands caused sent and handed over at the end of this tick."""
-        if not self._dirty and self._state is not _State.CONNECTING:
-            self._dirty = True
+        if not self.woken and self._state is not _State.CONNECTING:
+            self.woken = True
             self._driver._settle_soon(self)
 
     def close(self) -> None:
@@ -312,7 +313,7 @@ class Link(Host[E]):
             return False
         self._state = _State.ENDING
         self._end_error = error
-        self._dirty = True  # never settled again, but for the end
+        self.woken = True  # never settled again, but for the end
         self._disarm()
         for timer in (self._write_timer, self._linger_timer):
             if timer is not None:
@@ -349,7 +350,7 @@ class Link(Host[E]):
             return True
         if self._state is not _State.OPEN:
             return False
-        self._dirty = False
+        self.woken = False
         called = False
         try:
             called = self._hand_over_actions()

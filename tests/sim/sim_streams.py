@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -179,10 +180,8 @@ async def serve(handle: Callable[[Stream], Awaitable[None]], port: int = PORT) -
     tasks: set[asyncio.Task[None]] = set()
 
     async def guarded(stream: Stream) -> None:
-        try:
+        with contextlib.suppress(OSError, EOFError):
             await handle(stream)
-        except (OSError, EOFError):
-            pass
 
     def accept(peer: str) -> tuple[ByteMachine, Stream]:
         stream = Stream()

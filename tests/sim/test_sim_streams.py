@@ -66,7 +66,7 @@ def test_handlers_run_inside_their_nodes_loop() -> None:
 
 def test_connecting_takes_a_round_trip() -> None:
     with World(latency=(0.1, 0.1)) as world:
-        client, _ = pair(world)
+        _client, _ = pair(world)
         assert world.now == pytest.approx(0.3)  # the acceptor hears of it with the third segment
 
 
@@ -90,6 +90,16 @@ def test_a_node_reaches_itself(host: str) -> None:
         assert world.now < 0.001
         client.say(b"me")
         world.run_until(lambda: accepted[0].received == b"me")
+
+
+def test_host_names_have_no_case() -> None:
+    with World() as world:
+        listen(world.node("Server").driver)
+        client = call(world.node("b").driver, "server")
+        world.run_until(lambda: client.link)
+        for name in ("SERVER", "0.0.0.0", "two words", "a:b", ""):
+            with pytest.raises(ValueError, match=r"case only|means a node itself|cannot stand"):
+                world.node(name)
 
 
 def test_an_unknown_host() -> None:
@@ -125,7 +135,7 @@ def test_a_connection_made_as_the_listener_closes_is_reset() -> None:
 
 def test_connecting_over_a_partition_is_tried_again() -> None:
     with World() as world:
-        listener, accepted = listen(world.node("a").driver)
+        _listener, accepted = listen(world.node("a").driver)
         world.node("b")
         world.partition("a", "b")
         client = call(world.node("b").driver, "a")
@@ -153,7 +163,7 @@ def test_connecting_times_out(one_way: tuple[str, str] | None) -> None:
 
 def test_an_aborted_attempt_is_over_at_once() -> None:
     with World() as world:
-        listener, accepted = listen(world.node("a").driver)
+        _listener, accepted = listen(world.node("a").driver)
         stream = Stream()
         link = world.node("b").driver.connect(Address("a", PORT), stream.machine, stream)
         link.abort()
@@ -179,6 +189,7 @@ def test_an_acceptor_that_fails_refuses_one_connection_only() -> None:
         first = call(world.node("b").driver, "a")
         with pytest.raises(ValueError, match="not you"):
             world.run_until(lambda: first.closed)
+        world.run_until(lambda: first.closed)
         assert isinstance(first.error, ConnectionReset)
         second = call(world.node("b").driver, "a")
         world.run_until(lambda: second.link and len(accepted) == 2)
@@ -239,6 +250,7 @@ def test_a_link_has_its_own_settings() -> None:
         server.say(b"fast")
         world.run_until(lambda: client.received)
         assert world.now - began == pytest.approx(0.501)
+        assert world.link("b", "a").latency == (0.5, 0.5)
         with pytest.raises(TypeError):
             world.link("a", "b", colour="blue")
         with pytest.raises(ValueError, match="latency"):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .clock import to_ns
+from .path import LinkSettings
 from .schedule import Schedule
 from .trace import Trace
 
@@ -64,7 +65,9 @@ class Chaos:
         self._until = until
         self._nodes = nodes
         self._crashable = crashable
-        self._delayed: dict[tuple[str, str], None] = {}  # a dict for its order
+        self._delayed: dict[tuple[str, str], None] = {}  # dicts for their order
+        self._slowed: dict[str, None] = {}
+        self._links: dict[tuple[str, str], LinkSettings] = {}  # what they were like before
         faults: dict[str, Callable[[], None]] = {
             "partition": self._partition,
             "one-way partition": self._one_way_partition,
@@ -144,6 +147,7 @@ class Chaos:
 
     def _slow(self) -> None:
         name = self._pick(self._nodes)
+        self._slowed[name] = None
         self._world.slow(name, self._slowest * (1 + 9 * self._rng.random()))
         self._undo_later(lambda: self._world.slow(name, None))
 
@@ -161,8 +165,9 @@ class Chaos:
         """Draw how bad the links are for datagrams; a lost segment of a stream is just late."""
         rates: dict[str, Any] = {name: self._pick(LOSSES) for name in _LOSSINESS if self._rng.random() < 0.5}
         if rates:
-            for a, b in itertools.combinations(self._nodes, 2):
-                self._world.link(a, b, **rates)
+            for a, b in itertools.permutations(self._nodes, 2):
+                self._links[a, b] = self._world.link(a, b)
+                self._world.link(a, b, one_way=True, **rates)
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -172,9 +177,10 @@ class Chaos:
         world.heal()
         for a, b in self._delayed:
             world.delay(a, b, 0.0, one_way=True)
-        for name in self._nodes:
+        for name in self._slowed:
             world.slow(name, None)
-        for a, b in itertools.combinations(self._nodes, 2):
-            world.link(a, b, loss=0.0, duplicate=0.0, reorder=0.0)
+        for (a, b), settings in self._links.items():
+            before = {name: getattr(settings, name) for name in _LOSSINESS}
+            world.link(a, b, one_way=True, **before)
         for name in self._crashable:
             self._start_again(world.node(name))

@@ -59,6 +59,9 @@ class Turner(Protocol):
     def run_until(self, condition: Callable[[], object], timeout: float | None) -> object:
         """Turn until a condition holds."""
 
+    def fault_seen(self) -> None:
+        """An exception has been let out that nobody has taken yet."""
+
 
 class SimDriver(Driver, selectors.BaseSelector):
     """Moves bytes, time and actions between machines and a simulated network.
@@ -104,6 +107,7 @@ class SimDriver(Driver, selectors.BaseSelector):
         self._next_port = FIRST_PORT
         self._thread_free_at = 0.0
         self._alarm: int | None = None
+        self._now = 0.0
         self._in_slice = False
         self._idle = False
         self._instant = -1
@@ -120,7 +124,7 @@ class SimDriver(Driver, selectors.BaseSelector):
 
     def now(self) -> float:
         """Seconds of the node's own clock."""
-        return self._clock.seconds(self._schedule.ns)
+        return self._now if self._in_slice else self._clock.seconds(self._schedule.ns)
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """See `Driver.call_at`."""
@@ -301,6 +305,7 @@ class SimDriver(Driver, selectors.BaseSelector):
         self.queued = False
         if not self.alive:
             return
+        self._now = self._clock.seconds(self._schedule.ns)  # it stands still during a slice
         self._in_slice = True
         self._idle = False
         try:
@@ -321,7 +326,14 @@ class SimDriver(Driver, selectors.BaseSelector):
         self._count_turn()
         loop = self.loop
         loop.stirred = False
-        self._turn()
+        self._in_turn = True
+        try:
+            self._turn()
+        finally:
+            self._in_turn = False
+        if self._close_wanted:
+            self._close_wanted = False
+            self.close()
         if not self.alive:
             raise Stopped
         if (timeout is None or timeout > 0) and not loop.stirred and not self._has_work():
@@ -331,16 +343,6 @@ class SimDriver(Driver, selectors.BaseSelector):
         return []
 
     def _turn(self) -> None:
-        self._in_turn = True
-        try:
-            self._take_turn()
-        finally:
-            self._in_turn = False
-        if self._close_wanted:
-            self._close_wanted = False
-            self.close()
-
-    def _take_turn(self) -> None:
         self._settle_all()
         if self._inputs:
             inputs, self._inputs = self._inputs, []
@@ -353,7 +355,8 @@ class SimDriver(Driver, selectors.BaseSelector):
                 self._posted.popleft()()
             except Exception as error:  # noqa: BLE001 - one callback's fault must not stop the others
                 self.on_error(error)
-        self._timers.run_due(self.now(), self.on_error)
+        if self._timers:
+            self._timers.run_due(self._now, self.on_error)
         self._settle_all()
 
     def _settle_all(self) -> None:

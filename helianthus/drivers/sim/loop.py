@@ -128,9 +128,8 @@ class SimLoop(asyncio.BaseEventLoop):
         """See `asyncio.loop.call_soon_threadsafe`; only one thread runs a world, though."""
         if not self._selector.alive:
             for arg in args:  # asyncio's `agen.aclose()` for a generator that has been dropped
-                close = getattr(arg, "close", None)
-                if close is not None:
-                    close()
+                if hasattr(arg, "close"):
+                    _close_coroutine(arg)
             return asyncio.Handle(callback, (), self)
         return self.call_soon(callback, *args, context=context)
 
@@ -196,6 +195,14 @@ class SimLoop(asyncio.BaseEventLoop):
 
     async def getnameinfo(self, *args: Any, **options: Any) -> NoReturn:
         """Refused: names are those of the world's nodes."""
+        raise NotSimulated(_NO_SOCKETS)
+
+    def add_reader(self, fd: Any, callback: Callable[[*Ts], Any], *args: *Ts) -> NoReturn:
+        """Refused: a simulated node has no descriptors."""
+        raise NotSimulated(_NO_SOCKETS)
+
+    def add_writer(self, fd: Any, callback: Callable[[*Ts], Any], *args: *Ts) -> NoReturn:
+        """Refused: a simulated node has no descriptors."""
         raise NotSimulated(_NO_SOCKETS)
 
     async def create_connection(self, *args: Any, **options: Any) -> NoReturn:

@@ -63,6 +63,7 @@ class Network:
         self.rng = rng
         self.defaults = defaults
         self._hosts: dict[str, Host] = {}
+        self._by_lower_case: dict[str, Host] = {}
         self._lines: dict[str, tuple[Line, Line]] = {}  # out of a node, into it
         self._paths: dict[tuple[str, str], Path] = {}
         self._connections = 0
@@ -72,6 +73,7 @@ class Network:
     def add(self, host: Host) -> None:
         """Connect a node to the network."""
         self._hosts[host.name] = host
+        self._by_lower_case[host.name.lower()] = host
         self._lines[host.name] = (Line(), Line())
 
     def is_up(self, name: str) -> bool:
@@ -112,7 +114,8 @@ class Network:
         """The node that a host name means to a node, or None."""
         if name in LOOPBACK_NAMES or name in ANY_NAMES:
             return source
-        return name if name in self._hosts else None
+        host = self._by_lower_case.get(name.lower())  # host names have no case (RFC 4343)
+        return None if host is None else host.name
 
     def note(self, text: str, detail: str = "") -> None:
         """Record what happened."""

@@ -156,7 +156,10 @@ class Node:
             NodeDown: It has crashed.
         """
         if self.life is None:
-            raise NodeDown(f"node {self.name!r} has crashed; world.restart({self.name!r}) starts it again")
+            raise NodeDown(
+                f"node {self.name!r} has crashed, and world.restart({self.name!r}) was not called; or its "
+                "world has ended"
+            )
         return self.life
 
     @property
@@ -241,7 +244,9 @@ class Node:
         outcome = "returned" if error is None else f"ended with {type(error).__name__}"
         detail = "" if error is None else str(error)
         self._network.note(f"{self.name}: {spawned.name} {outcome}", detail)
-        if not spawned.restarts and not spawned.failed:
+        if spawned.failed:
+            self._turner.fault_seen()
+        elif not spawned.restarts:
             self._spawned.remove(spawned)
 
     def _report(self, life: SimDriver, error: Exception) -> None:
@@ -249,6 +254,7 @@ class Node:
             trace, ns = self._network.trace, self._network.schedule.ns
             trace.remark(ns, f"{self.name}: nobody took {error!r}")
             self._faults.append(error)
+            self._turner.fault_seen()
 
     def take_faults(self) -> list[BaseException]:
         """Exceptions that nobody has taken since the last call, oldest first."""
@@ -256,11 +262,10 @@ class Node:
             self.life.loop.drop_done_tasks()
         faults: list[BaseException] = list(self._faults)
         self._faults.clear()
-        for spawned in list(self._spawned):
+        for spawned in self._spawned:
             if spawned.failed:
                 error = spawned.exception()
                 if error is not None:
                     faults.append(error)
-                if not spawned.restarts:
-                    self._spawned.remove(spawned)
+        self._spawned = [spawned for spawned in self._spawned if spawned.restarts or not spawned.done]
         return faults

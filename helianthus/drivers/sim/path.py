@@ -160,10 +160,7 @@ class Path:
     @property
     def segment_limit(self) -> int:
         """Bytes of the longest segment."""
-        for line in self._lines:
-            if line.rate is not None:
-                return SEGMENT
-        return self._settings.window
+        return self._settings.window if self._rate is None else SEGMENT
 
     @property
     def window(self) -> int:
@@ -173,10 +170,16 @@ class Path:
         was queued for it before: real senders keep such queues short as well.
         """
         window = self._settings.window
-        for line in self._lines:
-            if line.rate is not None:
-                window = min(window, max(2 * SEGMENT, int(line.rate * QUEUED)))
-        return window
+        rate = self._rate
+        return window if rate is None else min(window, max(2 * SEGMENT, int(rate * QUEUED)))
+
+    @property
+    def _rate(self) -> float | None:
+        """Bytes per second of the slowest line, or None."""
+        first, second, third = self._lines
+        if first.rate is second.rate is third.rate is None:
+            return None
+        return min(line.rate for line in self._lines if line.rate is not None)
 
     def arrival(self, size: int) -> int:
         """When a segment of `size` bytes that is sent now arrives, unless the path is blocked."""

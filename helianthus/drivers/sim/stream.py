@@ -252,7 +252,11 @@ class Pipe:
 
     def write(self, data: Buffer) -> None:
         """Take bytes, at most `room` of them."""
-        if not self._stopped:
+        if self._stopped:
+            return
+        if not self._outbox and len(data) <= min(self._window(), self._path.segment_limit):
+            self._cut_and_launch(bytes(data))
+        else:
             self._outbox += data
             self._transmit()
 
@@ -311,7 +315,7 @@ class Pipe:
 
     def _cut_and_launch(self, data: bytes) -> None:
         rng = self._network.rng
-        if len(data) > 1 and rng.random() < self._path.settings.splitting:
+        if rng.random() < self._path.settings.splitting and len(data) > 1:
             cuts = set()
             for _ in range(1 + int(rng.random() * rng.random() * _MOST_CUTS)):
                 near = min(len(data), _HEADER) if rng.random() < 0.5 else len(data)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import random
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -37,7 +39,8 @@ NOTE_LINES = 40
 class World:
     """Nodes, a network and a clock.
 
-    Use it as a context manager, or `close()` it: tasks that wait for ever are then ended quietly.
+    Use it as a context manager, or `close()` it: tasks that wait for ever are then ended quietly. A
+    world that nobody refers to any more closes itself, whether or not somebody still has its nodes.
 
     Attributes:
         seed: What everything is drawn from.
@@ -59,6 +62,7 @@ class World:
         self._nodes: dict[str, Node] = {}
         self._graveyard: list[SimDriver] = []
         self._running = False
+        self._fault_seen = False
         self._closed = False
 
     def __enter__(self) -> World:
@@ -95,11 +99,22 @@ class World:
         node = self._nodes.get(name)
         if node is None:
             self._check_open()
-            if name != "localhost" and name in LOOPBACK_NAMES + ANY_NAMES:
-                raise ValueError(f"{name!r} means a node itself and cannot name one")
-            node = Node(name, self.seed, self._network, self, NodeClock(drift, offset))
+            self._check_name(name)
+            # Weak, as in `chaos`: a forgotten world so ends at once, and not when garbage is
+            # collected, in an order in which its coroutines may be freed before it closes them.
+            node = Node(name, self.seed, self._network, weakref.proxy(self), NodeClock(drift, offset))
             self._nodes[name] = node
         return node
+
+    def _check_name(self, name: str) -> None:
+        if name == "localhost":  # the usual name of a world's only node
+            return
+        if name in LOOPBACK_NAMES + ANY_NAMES:
+            raise ValueError(f"{name!r} means a node itself and cannot name one")
+        if urlsplit(f"tcp://{name}:1").hostname != name.lower() or len(name.split()) != 1:
+            raise ValueError(f"{name!r} cannot stand in an address, tcp://{name}:port")
+        if self._network.resolve(name, "") is not None:
+            raise ValueError(f"{name!r} differs from another node's name in case only")
 
     # -- running -----------------------------------------------------------------------------------
 
@@ -143,13 +158,27 @@ class World:
         limit = None if timeout is None else self._schedule.ns + to_ns(timeout)
         with self._explaining():
             with self._turning():
-                reached = self._schedule.run(limit, enough)
+                reached = self._run_towards(enough, limit)
             if isinstance(condition, Spawned) and reached:
                 condition.exception()  # raised below, rather than as a fault of nobody's
             self._raise_faults()
             if not reached:
                 self._complain(condition, timeout)
             return condition.result() if isinstance(condition, Spawned) else None
+
+    def _run_towards(self, enough: Callable[[], object], limit: int | None) -> bool:
+        """Run until it is enough, but not past a fault, after which it may never be."""
+        while True:
+            self._fault_seen = False
+            if not self._schedule.run(limit, lambda: self._fault_seen or enough()):
+                return False
+            if enough():
+                return True
+            self._raise_faults()
+
+    def fault_seen(self) -> None:
+        """Called by a node: `run_until` is to stop, unless somebody takes the exception."""
+        self._fault_seen = True
 
     def step(self, timeout: float | None = None) -> None:
         """Let what is due happen, or go to the next instant at which there is something to do.
@@ -172,8 +201,8 @@ class World:
         what = "the condition" if what in ("", "<lambda>") else what
         if self._schedule.is_empty():
             raise Stalled(
-                f"nothing is left to do at t={self.now:.6f}, and what was waited for has not happened ({what}): "
-                "whoever is to bring it about waits for something that cannot come"
+                f"nothing is left to do at t={self.now:.6f}, and what was waited for has not happened "
+                f"({what}): whoever is to bring it about waits for something that cannot come"
             )
         raise TimeoutError(f"nothing came of {what} within {timeout} virtual seconds")
 
@@ -211,18 +240,24 @@ class World:
 
     # -- the network -------------------------------------------------------------------------------
 
-    def link(self, a: str, b: str, *, one_way: bool = False, **settings: Any) -> None:
-        """Say what the link between two nodes is like.
+    def link(self, a: str, b: str, *, one_way: bool = False, **settings: Any) -> LinkSettings:
+        """Say, or ask, what the link between two nodes is like.
 
         Args:
             a: A node's name.
             b: Another's.
             one_way: Only what goes from a to b.
             settings: What is to change; see `LinkSettings`.
+
+        Returns:
+            What holds now for what goes from a to b.
         """
-        for path in self._paths_between(a, b, one_way=one_way):
-            path.settings = attrs.evolve(path.settings, **settings)
-        self._network.note(f"link {a} {'>' if one_way else '-'} {b}", str(settings))
+        paths = self._paths_between(a, b, one_way=one_way)
+        if settings:
+            for path in paths:
+                path.settings = attrs.evolve(path.settings, **settings)
+            self._network.note(f"link {a} {'>' if one_way else '-'} {b}", str(settings))
+        return paths[0].settings
 
     def partition(self, a: str, b: str, *, one_way: bool = False) -> None:
         """Lose everything between two nodes, or, one way, all that goes from a to b."""
@@ -309,7 +344,8 @@ class World:
         """
         names = [self._named(name).name for name in nodes] if nodes is not None else list(self._nodes)
         rng = random.Random(f"{self.seed}/chaos")
-        return Chaos(self, self._schedule, self._trace, rng, to_ns(until), names, list(crashable or ()))
+        world = weakref.proxy(self)
+        return Chaos(world, self._schedule, self._trace, rng, to_ns(until), names, list(crashable or ()))
 
     # -- what happened -----------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ from .messages import (
     read_msgid,
     request_meta,
 )
+from .own_calls import LAST_MSGIDS
 from .session_base import KEEP_ALIVE_TOKEN, SessionBase
 from .session_state import SessionInput, SessionState
 from .status import StatusCode
@@ -113,20 +114,30 @@ class RpcSession(SessionBase):
                 encoded, or the peer does not understand the extensions that this call needs.
         """
         calls, output = self._calls, self._output
-        if self._refuses_calls or len(calls.pending) >= self.limits.max_calls:
+        pending = calls.pending
+        if self._refuses_calls or len(pending) >= self.limits.max_calls:
             raise self._no_new_calls()
-        self._check_call(method, params, flow)
-        msgid = calls.free_msgid()
-        if (timeout is None and flow is _UNARY and not meta) or self.peer is None:
-            message: tuple[Any, ...] = (REQUEST, msgid, method, params)
-        else:
-            message = (REQUEST, msgid, method, params, request_meta(timeout, meta, flow))
-        deadline = None if timeout is None else call_deadline(timeout, now)
-        data = self._encode_call(message, method)
-        calls.next_msgid = calls.after(msgid)
-        if not calls.pending:
+        if params.__class__ is not tuple or method.__class__ is not str or flow is not _UNARY:
+            self._check_call(method, params, flow)
+        msgid = calls.next_msgid
+        if msgid in pending or msgid in calls.given_up:
+            msgid = calls.free_msgid()
+        deadline = None
+        message: tuple[Any, ...] = (REQUEST, msgid, method, params)
+        if timeout is not None:
+            deadline = call_deadline(timeout, now)
+        if self.peer is not None and (timeout is not None or meta or flow is not _UNARY):
+            message = (*message, request_meta(timeout, meta, flow))
+        try:
+            data = self._encode(message)
+        except LocalProtocolError as error:
+            raise _of_call(method, error) from error
+        if output.size + len(data) > self.limits.max_queued_output:
+            raise self._no_room(len(data))
+        if not pending:
             self._ping_sender.became_busy(now)
-        calls.pending.add(msgid)
+        calls.next_msgid = msgid + 2 if msgid < LAST_MSGIDS else calls.first_msgid
+        pending.add(msgid)
         if deadline is not None:
             calls.deadlines.add(msgid, deadline)
         if flow is not _UNARY and self.peer is not None:
@@ -146,7 +157,12 @@ class RpcSession(SessionBase):
             message: tuple[Any, ...] = (NOTIFICATION, method, params, request_meta(None, meta, _UNARY))
         else:
             message = (NOTIFICATION, method, params)
-        self._output.add(self._encode_call(message, method))
+        try:
+            data = self._encode(message)
+        except LocalProtocolError as error:
+            raise _of_call(method, error) from error
+        self._check_room(len(data))
+        self._output.add(data)
 
     def cancel(self, msgid: int) -> None:
         """Give a call up: no event of it follows. One that has ended already is left alone."""
@@ -333,10 +349,13 @@ class RpcSession(SessionBase):
         requests = self._requests
         if msgid in requests.sizes:
             raise RemoteProtocolError(f"the peer used message id {msgid} again before it was answered")
-        fits = requests.add(msgid, self._decoder.size)
+        size = self._decoder.size
+        requests.last = msgid
+        requests.sizes[msgid] = size
+        requests.bytes += size
         if self.state is not _OPEN:
             self._refuse_while_draining(msgid)
-        elif not fits:
+        elif requests.bytes > requests.max_bytes or len(requests.sizes) > requests.max_calls:
             self._refuse(msgid, requests.excess())
         elif meta is None:
             self._events.append(RequestReceived(msgid, method, params, None, None, _UNARY))
@@ -480,8 +499,7 @@ class RpcSession(SessionBase):
         return LocalProtocolError(f"max_calls ({self.limits.max_calls}) calls are in flight already")
 
     def _check_call(self, method: str, params: Params, flow: Flow) -> None:
-        if method.__class__ is not str or params.__class__ is not tuple:
-            check_call_form(method, params)
+        check_call_form(method, params)
         if self.peer is None:
             if flow:
                 raise LocalProtocolError("the peer has not announced the extensions; it has no streams")
@@ -490,23 +508,15 @@ class RpcSession(SessionBase):
         elif flow and self._open_streams(ours=True) >= self.limits.max_streams:
             raise LocalProtocolError(f"max_streams ({self.limits.max_streams}) streams are open already")
 
-    def _encode_call(self, message: tuple[Any, ...], method: str) -> bytes:
-        try:
-            data = self._encode(message)
-        except OversizedMessage as error:
-            raise OversizedMessage(f"the call of {method} {error}") from None
-        except LocalProtocolError as error:
-            raise LocalProtocolError(f"the parameters of {method} {error}") from error
-        self._check_room(len(data))
-        return data
-
     def _check_room(self, size: int) -> None:
-        queued = self._output.size
-        if queued + size > self.limits.max_queued_output:
-            raise LocalProtocolError(
-                f"{queued} bytes are queued for the peer already; {size} more exceed max_queued_output "
-                f"({self.limits.max_queued_output})"
-            )
+        if self._output.size + size > self.limits.max_queued_output:
+            raise self._no_room(size)
+
+    def _no_room(self, size: int) -> LocalProtocolError:
+        return LocalProtocolError(
+            f"{self._output.size} bytes are queued for the peer already; {size} more exceed "
+            f"max_queued_output ({self.limits.max_queued_output})"
+        )
 
     def _open_streams(self, *, ours: bool) -> int:
         return sum(stream.ours is ours for stream in self._streams.values())
@@ -522,10 +532,12 @@ class RpcSession(SessionBase):
         self._events = kept
 
     def _reply(self, msgid: int, data: bytes) -> None:
-        self._requests.remove(msgid)
+        requests, output = self._requests, self._output
+        requests.bytes -= requests.sizes.pop(msgid)
+        if requests.deadlines.live:
+            requests.deadlines.discard(msgid)
         if self._streams:
             self._close_peers_stream(msgid)
-        output = self._output
         output.chunks.append(data)
         output.size += len(data)
         output.replies += len(data)
@@ -547,6 +559,13 @@ class RpcSession(SessionBase):
         stream = self._streams.get(msgid)
         if stream is not None and not stream.ours:
             del self._streams[msgid]
+
+
+def _of_call(method: str, error: LocalProtocolError) -> LocalProtocolError:
+    """Say of which call it is that it cannot be encoded."""
+    if isinstance(error, OversizedMessage):
+        return OversizedMessage(f"the call of {method} {error}")
+    return LocalProtocolError(f"the parameters of {method} {error}")
 
 
 _Handler = Callable[[RpcSession, list[Any], float], None]

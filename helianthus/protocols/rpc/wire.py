@@ -115,6 +115,7 @@ class Decoder:
     def decode(self, data: Buffer) -> Iterator[Any]:
         """Give the messages that these bytes complete; look at `fault` after handling them."""
         piece, rest = data, data
+        unpacker, tell = self._unpacker, self._unpacker.tell
         try:
             while rest:
                 room = self._max_message_size - self._fed + self._done
@@ -126,16 +127,18 @@ class Decoder:
                 else:
                     view = memoryview(rest)
                     piece, rest = view[:room], view[room:]
-                self._unpacker.feed(piece)
+                unpacker.feed(piece)
                 self._fed += len(piece)
                 self._grown = self._grown or self._fed - self._done > _RETAINED
+                done = self._done
                 # The position is asked for after each message, because after the last of them the
                 # unpacker moves on into what it has of the next.
-                for message in self._unpacker:
-                    end = self._unpacker.tell()
-                    self.size = end - self._done
-                    self._done = end
+                for message in unpacker:
+                    end = tell()
+                    self.size = end - done
+                    done = end
                     yield message
+                self._done = done
             if self._grown and self._fed == self._done:
                 self._unpacker = self._small_unpacker()
                 self._fed = self._done = 0

@@ -133,7 +133,7 @@ class BlockingClient:
             if cancel is not None and cancel.cancelled:
                 return True
             if channel.peer is not None:
-                return not channel.peer.congested
+                return not channel.peer.full
             return channel.state is not ChannelState.CONNECTING
 
         self._driver.poll(0)  # a server that has gone since the last call is found out now

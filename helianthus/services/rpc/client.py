@@ -92,7 +92,7 @@ class Client:
             RpcError: The call ended without a result.
         """
         peer = self._peer
-        if peer is None or cancel is not None or peer.congested:
+        if peer is None or cancel is not None or len(peer.calls) >= peer.max_calls or peer.congested:
             peer, timeout = await self._usable_peer(method, timeout, cancel)
         call = peer.start_call(
             method, join_params(method, params, keywords) if keywords else params, timeout, meta
@@ -186,7 +186,7 @@ class Client:
         deadline = None if timeout is None else loop.time() + timeout
         try:
             async with asyncio.timeout_at(deadline):
-                while (peer := channel.peer) is None or peer.congested:
+                while (peer := channel.peer) is None or peer.full:
                     if peer is not None:
                         await peer.room(cancel)
                     elif channel.state is ChannelState.CONNECTING:

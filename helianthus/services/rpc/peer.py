@@ -122,14 +122,14 @@ class Peer:
         self.loop = loop
         self.now = driver.now
         self._owner = owner
-        self._calls: dict[int, Call] = {}
+        self.calls: dict[int, Call] = {}
         # Weak, so that a stream which its user drops is cancelled rather than kept for ever.
         self._streams: WeakValueDictionary[int, StreamCall] = WeakValueDictionary()
         self._serving = Serving(self, methods, owner)
-        self._max_calls = session.limits.max_calls
+        self.max_calls = session.limits.max_calls
         self._waiting: deque[Waiter] = deque()
         self.congested = False
-        """Whether new calls should wait: too many are in flight, or too much is queued."""
+        """Whether new calls should wait because too much is queued."""
         self._ended: Waiter | None = None
         self._handlers: dict[type, Callable[[Any, bool], None]] = {
             CallFailed: self._on_call_failed,
@@ -186,7 +186,7 @@ class Peer:
         Raises:
             RpcError: The call ended without a result.
         """
-        if self.congested:
+        if self.full:
             timeout = await self._room_within(method, timeout, cancel)
         check_cancel(cancel)
         call = self.start_call(method, join_params(method, params, keywords), timeout, meta)
@@ -212,11 +212,13 @@ class Peer:
             msgid = session.call(method, params, now, timeout=timeout, meta=meta)
         except LocalProtocolError as error:
             raise self._refusal(error) from error
-        calls = self._calls
+        calls = self.calls
         call = calls[msgid] = Call(self, msgid, self.loop)
-        if len(calls) >= self._max_calls or session.queued > HIGH_WATER:
+        if session.queued > HIGH_WATER:
             self.congested = True
-        self.wake()
+        link = self.link
+        if link is not None and not link.woken:
+            link.wake()
         return call
 
     def notify(
@@ -268,10 +270,14 @@ class Peer:
             raise self._refusal(error) from error
         self._streams[msgid] = stream
         stream.began(self, msgid)
-        self._look_for_room()
         self.wake()
 
     # -- what calls and streams ask for -------------------------------------------------------------
+
+    @property
+    def full(self) -> bool:
+        """Whether new calls should wait: too many are in flight, or too much is queued."""
+        return len(self.calls) + len(self._streams) >= self.max_calls or self.congested
 
     @property
     def flushing(self) -> bool:
@@ -284,10 +290,10 @@ class Peer:
         Raises:
             RpcError: The token was cancelled first.
         """
-        while self.congested and not self.session.refuses_calls:
+        while self.full and not self.session.refuses_calls:
             if self.flushing:
                 await asyncio.sleep(0)  # the end of this turn makes room
-                self._look_for_room()
+                self._measure()
             else:
                 waiter = Waiter(asyncio.get_running_loop())
                 self._waiting.append(waiter)
@@ -308,7 +314,7 @@ class Peer:
 
     def forget(self, msgid: int) -> None:
         """Nobody waits for a call any more: cancel it at the peer."""
-        self._calls.pop(msgid, None)
+        self.calls.pop(msgid, None)
         self._streams.pop(msgid, None)
         self.session.cancel(msgid)
         self._admit(direct=False)
@@ -364,7 +370,7 @@ class Peer:
     def on_events(self, events: list[RpcEvent]) -> None:
         """The machine has something to say."""
         direct = self.loop is not None and asyncio.current_task(self.loop) is None
-        calls = self._calls
+        calls = self.calls
         serve = self._serving.serve
         for event in events:
             kind = event.__class__
@@ -378,7 +384,7 @@ class Peer:
                 serve(event)  # type: ignore[arg-type]
             else:
                 self._handlers[kind](event, direct)
-        if self.congested:
+        if self.congested or self._waiting:
             self._admit(direct=direct)
         self.wake()
 
@@ -402,7 +408,7 @@ class Peer:
 
     def _on_call_failed(self, event: CallFailed, direct: bool) -> None:
         error = RpcError(event.code, event.message, event.details, maybe_executed=event.maybe_executed)
-        call = self._calls.pop(event.msgid, None)
+        call = self.calls.pop(event.msgid, None)
         if call is not None:
             call.finish(None, error, direct=direct)
             return
@@ -434,15 +440,14 @@ class Peer:
 
     def _admit(self, *, direct: bool) -> None:
         """Let waiting callers go on, as many as there is room for."""
-        self._look_for_room()
+        self._measure()
         for _ in range(len(self._waiting)):
-            if self.congested and not self.session.refuses_calls:
+            if self.full and not self.session.refuses_calls:
                 return
             self._waiting.popleft().finish(None, None, direct=direct)
 
-    def _look_for_room(self) -> None:
-        full = len(self._calls) + len(self._streams) >= self._max_calls
-        self.congested = full or self.session.queued > HIGH_WATER
+    def _measure(self) -> None:
+        self.congested = self.session.queued > HIGH_WATER
 
     def wake(self) -> None:
         """The session was given commands: carry them out at the end of this turn."""

@@ -17,32 +17,36 @@ class Reflection(Service):
     name = "node"
 
     def __init__(self, services: Sequence[Service]) -> None:
-        self._services = {service.name: service for service in (*services, self)}
+        self._services = [*services, self]
 
     @method
     def services(self) -> list[dict[str, Any]]:
         """The services of this node, each with its methods' full names."""
         return [
             {
-                "name": name,
+                "name": service.name,
                 "doc": _doc(service),
                 "methods": [served.name for served in methods_of(service)],
             }
-            for name, service in sorted(self._services.items())
+            for service in sorted(self._services, key=_name)
         ]
 
     @method
     def describe(self, service: str) -> dict[str, Any]:
         """One service: its methods, their parameters, types and documentation."""
-        found = self._services.get(service)
+        found = next((one for one in self._services if one.name == service), None)
         if found is None:
-            known = ", ".join(sorted(self._services))
+            known = ", ".join(sorted(map(_name, self._services)))
             raise RpcError(StatusCode.NOT_FOUND, f"this node has no service {service!r}; it has {known}")
         return {
             "name": service,
             "doc": _doc(found),
             "methods": [served.describe() for served in methods_of(found)],
         }
+
+
+def _name(service: Service) -> str:
+    return service.name
 
 
 def _doc(service: Service) -> str:

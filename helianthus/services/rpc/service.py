@@ -79,6 +79,7 @@ class ServedMethod:
         kind: How it runs.
         flow: Which ends send stream items.
         signature: What callers give.
+        check: Checks it; at hand for every call.
         items: Name of the parameter that receives the caller's items, or None.
         context: Name of the parameter that receives the `CallContext`, or None.
         simple: Whether it is a plain function that needs nothing but its parameters.
@@ -94,14 +95,18 @@ class ServedMethod:
         self.context = next((n for n in names if hints.get(n) is CallContext), None)
         filled = frozenset(n for n in (self.items, self.context) if n is not None)
         self.signature = Signature(name, function, filled)
+        self.check = self.signature.check
         self.flow = Flow.UNARY
         if self.kind is Kind.STREAM:
             self.flow |= Flow.FROM_CALLEE
         if self.items is not None:
             self.flow |= Flow.FROM_CALLER
         self.simple = self.kind is Kind.FUNCTION and not filled
-        if filled and any(p.variadic for p in self.signature.parameters):
-            raise TypeError(f"{name} cannot have both *parameters and a stream or CallContext parameter")
+        if filled and any(p.variadic or not p.keyword for p in self.signature.parameters):
+            raise TypeError(
+                f"{name} cannot have both a stream or CallContext parameter and parameters that can only be "
+                "given by position, such as *parameters"
+            )
         if self.kind is Kind.FUNCTION and self.items is not None:
             raise TypeError(f"{name} takes a stream, so it must be a coroutine or an async generator")
 
@@ -116,10 +121,8 @@ class ServedMethod:
             return params, {}
         return [], self.signature.by_name(params)
 
-    def call_with(self, params: list[Any] | dict[str, Any]) -> Any:
-        """Call a method that needs nothing but what the caller gave."""
-        if isinstance(params, list):
-            return self.function(*params)
+    def call_by_name(self, params: Any) -> Any:
+        """Call a method that needs nothing but what the caller gave by keyword."""
         return self.function(**params)
 
     def describe(self) -> dict[str, Any]:

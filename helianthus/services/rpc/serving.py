@@ -68,8 +68,8 @@ class Serving:
         try:
             if method is not None and method.simple and event.meta is None:
                 params = event.params
-                method.signature.check(params)
-                result = method.call_with(params)
+                method.check(params)
+                result = method.function(*params) if params.__class__ is list else method.call_by_name(params)
                 self._session.respond(event.msgid, result)
             else:
                 self._begin(event, method)
@@ -82,7 +82,7 @@ class Serving:
         if method is None:
             return
         try:
-            method.signature.check(event.params)
+            method.check(event.params)
             self._begin_run(None, method, event.params, event.meta or {}, None)
         except Exception as error:  # noqa: BLE001 - reported; there is nobody to answer
             self._owner.method_failed(self._peer, event.method, error)
@@ -141,7 +141,7 @@ class Serving:
                 f"{method.name} has stream items; call it as a stream, with a client that understands them",
                 maybe_executed=False,
             )
-        method.signature.check(event.params)
+        method.check(event.params)
         self._begin_run(event.msgid, method, event.params, event.meta or {}, event.deadline)
 
     def _begin_run(

@@ -8,7 +8,10 @@ no decoded value can have, and an annotation that cannot be resolved, is not che
 from __future__ import annotations
 
 import collections.abc
+import contextlib
 import inspect
+import itertools
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -34,6 +37,7 @@ _PLAIN: dict[Any, frozenset[type]] = {
     tuple: frozenset({list}),
     dict: frozenset({dict}),
 }
+_MAX_PLAIN_CASES = 64  # combinations of classes that are worth their memory
 _ARRAYS = (list, tuple, set, frozenset, collections.abc.Sequence, collections.abc.Iterable)
 _MAPS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
@@ -47,14 +51,16 @@ class Parameter:
         type_text: The annotation as text; "Any" where there is none.
         required: Whether the caller must give it.
         variadic: Whether it takes any number of positional values.
-        keyword_only: Whether it can only be given by keyword.
+        positional: Whether it can be given by its position.
+        keyword: Whether it can be given by its name.
     """
 
     name: str
     type_text: str
     required: bool
     variadic: bool
-    keyword_only: bool
+    positional: bool
+    keyword: bool
     _classes: frozenset[type[Any]] | None
     _check: Check | None
 
@@ -77,19 +83,15 @@ class Signature:
     def __init__(self, name: str, function: Callable[..., Any], skip: frozenset[str] = frozenset()) -> None:
         self._name = name
         hints = annotations_of(function)
-        self.parameters = [
-            _parameter(parameter, hints)
-            for parameter in inspect.signature(function).parameters.values()
-            if parameter.name not in skip and parameter.kind is not parameter.VAR_KEYWORD
-        ]
+        given = [p for p in inspect.signature(function).parameters.values() if p.name not in skip]
+        self.parameters = [_parameter(p, hints) for p in given if p.kind is not p.VAR_KEYWORD]
         self.returns = type_text(hints.get("return", Any))
-        self._positional = [p for p in self.parameters if not p.variadic and not p.keyword_only]
+        self._positional = [p for p in self.parameters if p.positional]
         self._rest = next((p for p in self.parameters if p.variadic), None)
-        self._by_name = {p.name: p for p in self.parameters if not p.variadic}
+        self._by_name = {p.name: p for p in self.parameters if p.keyword}
+        self._other_keywords = next((_parameter(p, hints) for p in given if p.kind is p.VAR_KEYWORD), None)
         self._required = [p for p in self.parameters if p.required]
-        simple = len(self._positional) == len(self.parameters)
-        self._classes = [p._classes for p in self._positional]
-        self._exact = len(self._positional) if simple and None not in self._classes else -1
+        self._accepted = self._plain_cases()
 
     def check(self, params: list[Any] | dict[str, Any]) -> None:
         """Check what a caller gave.
@@ -97,16 +99,26 @@ class Signature:
         Raises:
             RpcError: INVALID_ARGUMENT; the message names the parameter.
         """
-        if len(params) == self._exact and params.__class__ is list:
-            for value, classes in zip(params, self._classes, strict=True):
-                if value.__class__ not in classes:  # type: ignore[operator]  # _exact: none is None
-                    break
-            else:
-                return
+        if params.__class__ is list and tuple(map(type, params)) in self._accepted:
+            return
         if isinstance(params, dict):
             self._check_keywords(params)
         else:
             self._check_positional(params)
+
+    def _plain_cases(self) -> frozenset[tuple[type[Any], ...]]:
+        """The classes of all positional parameters, in every combination that needs no closer look.
+
+        One look into this set costs a third of going through the parameters. It is empty where the
+        parameters are of other kinds, and where it would be large.
+        """
+        classes = [parameter._classes for parameter in self._positional]
+        if len(classes) < len(self.parameters):
+            return frozenset()
+        known = [one for one in classes if one is not None]
+        if len(known) < len(classes) or math.prod(map(len, known)) > _MAX_PLAIN_CASES:
+            return frozenset()
+        return frozenset(itertools.product(*known))
 
     def by_name(self, params: list[Any]) -> dict[str, Any]:
         """Positional values under the names of their parameters."""
@@ -124,16 +136,16 @@ class Signature:
 
     def _check_keywords(self, params: dict[str, Any]) -> None:
         for name, value in params.items():
-            parameter = self._by_name.get(name)
+            parameter = self._by_name.get(name, self._other_keywords)
             if parameter is None:
-                raise self._invalid(f"has no parameter {name!r}")
-            self._check_value(parameter, value)
+                raise self._invalid(f"has no parameter {name!r} that can be given by name")
+            self._check_value(parameter, value, name)
         self._check_complete(set(params), len(params))
 
-    def _check_value(self, parameter: Parameter, value: Any) -> None:
+    def _check_value(self, parameter: Parameter, value: Any, name: str = "") -> None:
         if not parameter.accepts(value):
             got = type(value).__name__
-            raise self._invalid(f"parameter {parameter.name!r} must be {parameter.type_text}, got {got}")
+            raise self._invalid(f"parameter {(name or parameter.name)!r} must be {parameter.type_text}, got {got}")
 
     def _check_complete(self, given: set[str], count: int) -> None:
         missing = [p.name for p in self._required if p.name not in given]
@@ -142,7 +154,8 @@ class Signature:
             raise self._invalid(f"takes {self._count()}, got {count}: {names} is missing")
 
     def _count(self) -> str:
-        least, most = len(self._required), len(self._by_name)
+        least = len(self._required)
+        most = len(self.parameters)
         number = str(most) if least == most else f"{least} to {most}"
         if self._rest is not None:
             number = f"{least} or more"
@@ -156,12 +169,19 @@ def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:
     """The annotations of a function, resolved as far as they can be."""
     try:
         return typing.get_type_hints(function)
-    except (NameError, AttributeError, TypeError):
-        return {
-            name: note
-            for name, note in inspect.get_annotations(function).items()
-            if not isinstance(note, str)
-        }
+    except Exception:  # noqa: BLE001 - resolving one runs what stands in it
+        return _resolve_one_by_one(function)
+
+
+def _resolve_one_by_one(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations that can be resolved, where some cannot: a name that only type-checkers import."""
+    scope = getattr(inspect.unwrap(function), "__globals__", {})
+    resolved: dict[str, Any] = {}
+    for name, note in inspect.get_annotations(function).items():
+        alone = types.SimpleNamespace(__annotations__={name: note})
+        with contextlib.suppress(Exception):
+            resolved.update(typing.get_type_hints(alone, globalns=scope))
+    return resolved
 
 
 def type_text(annotation: Any) -> str:
@@ -181,7 +201,8 @@ def _parameter(parameter: inspect.Parameter, hints: dict[str, Any]) -> Parameter
         type_text=type_text(annotation),
         required=parameter.default is parameter.empty and not variadic,
         variadic=variadic,
-        keyword_only=parameter.kind is parameter.KEYWORD_ONLY,
+        positional=parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD),
+        keyword=parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD),
         classes=_PLAIN.get(annotation) if isinstance(annotation, collections.abc.Hashable) else None,
         check=_check_for(annotation),
     )
@@ -192,7 +213,9 @@ def _check_for(annotation: Any) -> Check | None:
     if isinstance(annotation, collections.abc.Hashable) and annotation in _PLAIN:
         classes = _PLAIN[annotation]
         return lambda value: value.__class__ in classes
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if isinstance(annotation, typing.NewType):
+        return _check_for(annotation.__supertype__)
+    origin, arguments = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
     if origin is typing.Annotated:
         return _check_for(arguments[0])
     if origin is typing.Literal:

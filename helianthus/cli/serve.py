@@ -1,0 +1,176 @@
+"""`helianthus serve`: a node."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+
+import attrs
+import click
+
+from ..drivers.base import Driver
+from ..drivers.choose import ENVIRONMENT_VARIABLE, run, running_driver
+from ..drivers.errors import AddressInUse, TransportError
+from ..services.rpc import Peer, Server, Service
+from ..services.rpc.server import DEFAULT_GRACE
+from ..services.rpc.service import methods_of
+from .config import Config, Setting, read_config, service_setting
+from .loading import load_service
+from .options import seconds, url
+from .output import Failed, Misconfigured, say
+from .running import check_driver
+from .stopping import CLEAN_UP_WITHIN, StopSignals, end_within
+
+DEFAULT_LISTEN = "tcp://127.0.0.1:7070"
+
+_log = logging.getLogger("helianthus.serve")
+
+
+@attrs.frozen
+class _Plan:
+    """What to do, from the command line, the environment and the file, in this order."""
+
+    services: list[Setting]
+    listen: list[str]
+    driver: str | None
+    grace: float
+
+
+@click.command("serve", short_help="Serve services.")
+@click.argument("config", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--service",
+    "services",
+    metavar="MODULE:CLASS",
+    multiple=True,
+    help="Serve this besides what CONFIG names; may be repeated.",
+)
+@click.option(
+    "--listen",
+    metavar="URL",
+    multiple=True,
+    type=url,
+    help=f"Serve here, not where CONFIG says; may be repeated. Without either: {DEFAULT_LISTEN}.",
+)
+@click.option(
+    "--driver", metavar="NAME", help="Instead of HELIANTHUS_DRIVER, and that instead of what CONFIG says."
+)
+@click.option(
+    "--grace",
+    metavar="SECONDS",
+    type=seconds,
+    help=f"For calls in flight to finish when the node stops. Without it or CONFIG: {DEFAULT_GRACE:g}.",
+)
+def command(
+    config: Path | None,
+    services: tuple[str, ...],
+    listen: tuple[str, ...],
+    driver: str | None,
+    grace: float | None,
+) -> None:
+    """Serve the services that CONFIG, a TOML or JSON file, names.
+
+    Modules are looked for beside CONFIG, then in the working directory and where Python looks for all
+    others. Example of a file:
+
+    \b
+        listen = ["tcp://127.0.0.1:7070"]
+        services = ["calculator:Calculator", "strings:Strings"]
+        driver = "auto"
+        grace = 30.0
+
+    SIGTERM or Ctrl-C stops in good order: no new connection is accepted, calls in flight finish within
+    the grace period, those that do not are cancelled; the exit code is 0. Ctrl-C once that has begun
+    stops at once; the exit code is 130.
+    """
+    file = read_config(config) if config is not None else Config()
+    named = [service_setting("--service", name) for name in services]
+    plan = _Plan(
+        services=[*file.services, *named],
+        listen=list(listen) or [setting.value for setting in file.listen] or [DEFAULT_LISTEN],
+        driver=_choose_driver(driver, file),
+        grace=next(g for g in (grace, file.grace, DEFAULT_GRACE) if g is not None),
+    )
+    if not plan.services:
+        raise Misconfigured("nothing to serve: name services in a configuration file or with --service")
+    sys.path[:0] = [str(place) for place in ([config.parent.resolve()] if config else []) + [Path.cwd()]]
+    loaded = [load_service(setting) for setting in plan.services]
+    server = _make_server(loaded)
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    try:
+        run(_serve(server, loaded, plan), driver=plan.driver)
+    except KeyboardInterrupt:
+        logging.disable()  # of what is being torn down nobody wants to hear
+        raise
+
+
+def _choose_driver(option: str | None, file: Config) -> str | None:
+    """The name to use, which is sure to be usable; None for what the environment says."""
+    if option is not None:
+        check_driver(option, "--driver")
+        return option
+    if os.environ.get(ENVIRONMENT_VARIABLE) or file.driver is None:
+        check_driver(None)
+        return None
+    check_driver(file.driver.value, file.driver.where)
+    return file.driver.value
+
+
+def _make_server(services: list[Service]) -> Server:
+    try:
+        return Server(services)
+    except TypeError as error:  # two of the same name, or a method that cannot be served
+        raise Misconfigured(f"these services cannot be served together: {error}") from None
+
+
+async def _serve(server: Server, services: list[Service], plan: _Plan) -> None:
+    driver = running_driver()
+    server.on_error(_report)
+    async with server:
+        with StopSignals(driver.post) as stop:
+            for url in plan.listen:
+                await _listen(server, url)
+            _announce(server, services, driver)
+            await stop.wanted.wait()
+            await _drain(server, plan.grace)
+    end_within(CLEAN_UP_WITHIN, 0)  # a method that does not let itself be cancelled is not waited for
+
+
+async def _listen(server: Server, url: str) -> None:
+    try:
+        await server.listen(url)
+    except AddressInUse:
+        raise Failed(f"{url} is in use already: stop what listens there, or choose another port") from None
+    except TransportError as error:
+        raise Failed(f"cannot listen at {url}: {error.message}") from None
+
+
+def _announce(server: Server, services: list[Service], driver: Driver) -> None:
+    """Say what is there, one thing a line. What comes last is where: then all is ready."""
+    loop = asyncio.get_running_loop()
+    on_uvloop = driver.name == "asyncio" and type(loop).__module__.startswith("uvloop")
+    say(f"driver {driver.name}{' (uvloop)' if on_uvloop else ''}")
+    for service in services:
+        methods = [served.name.removeprefix(f"{service.name}.") for served in methods_of(service)]
+        say(f"serving {service.name}: {', '.join(methods)}")
+    for address in server.addresses:
+        say(f"listening on {address}")
+
+
+async def _drain(server: Server, grace: float) -> None:
+    calls = sum(peer.in_flight for peer in server.peers)
+    say(f"draining: {calls} call{'' if calls == 1 else 's'} in flight, {grace:g} s to finish")
+    if not await server.drain(grace):
+        _log.warning("calls that had not finished after %g s were cancelled", grace)
+    say("stopped")
+
+
+def _report(peer: Peer, method: str, error: Exception) -> None:
+    """Log what went wrong; only a method's own fault is worth a traceback."""
+    if method:
+        _log.error("%s, called by %s, failed", method, peer.address, exc_info=error)
+    else:
+        _log.warning("%s: %s", peer.address, error)

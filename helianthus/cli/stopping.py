@@ -1,0 +1,67 @@
+"""SIGTERM and Ctrl-C while a node serves.
+
+The first of either asks for a stop in good order. Ctrl-C once that has begun stops at once, even
+where a service's method blocks: `KeyboardInterrupt` is raised wherever the program is. Python's own
+signal handlers are used, not those of an event loop, because they run while a method blocks the
+loop, and on every platform and driver; `post` then wakes the driver.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+from .output import INTERRUPTED
+
+CLEAN_UP_WITHIN = 1.0
+"""Seconds that cancelled methods have to clean up before the process ends regardless."""
+
+
+class StopSignals:
+    """Turns signals into `wanted`, as long as it is entered.
+
+    Args:
+        post: Has a callback called by the loop that awaits `wanted`; callable from signal handlers.
+
+    Attributes:
+        wanted: Set when the node is to stop.
+    """
+
+    def __init__(self, post: Callable[[Callable[[], None]], None]) -> None:
+        self.wanted = asyncio.Event()
+        self._post = post
+        self._asked = False
+        self._at_once = False
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if not self._asked:
+            self._asked = True
+            self._post(self.wanted.set)
+        elif number == signal.SIGINT and not self._at_once:
+            self._at_once = True
+            end_within(CLEAN_UP_WITHIN, INTERRUPTED)
+            raise KeyboardInterrupt
+
+
+def end_within(seconds: float, code: int) -> None:
+    """End the process after a while, if it has not ended by then: whatever still runs is left."""
+    timer = threading.Timer(seconds, os._exit, [code])
+    timer.daemon = True
+    timer.start()

@@ -1,0 +1,174 @@
+"""Other threads and signal handlers: `post` and `in_thread`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from machines import Fault
+from peers import Peers
+from platforms import Platform
+from recording import in_time
+
+
+def test_post_runs_callbacks_in_order(platform: Platform) -> None:
+    """They run later, in the driver, in the order of posting; a posted callback may post."""
+    driver = platform.driver
+    ran: list[object] = []
+    for number in range(10):
+        driver.post(lambda number=number: ran.append(number))
+    driver.post(lambda: driver.post(lambda: ran.append("again")))
+    assert ran == []
+    platform.turn_until(lambda: "again" in ran)
+    assert ran == [*range(10), "again"]
+
+
+def test_a_posted_callback_that_raises_does_not_stop_the_others(platform: Platform) -> None:
+    """The fault is reported."""
+    ran: list[int] = []
+
+    def fail() -> None:
+        raise Fault("posted")
+
+    platform.driver.post(fail)
+    platform.driver.post(lambda: ran.append(1))
+    platform.turn_until(lambda: ran)
+    assert [str(error) for error in platform.take_errors()] == ["posted"]
+
+
+def test_post_from_many_threads(socket_platform: Platform, peers: Peers) -> None:
+    """None is lost, each thread's come in its order, and all run in the driver's thread."""
+    driver = socket_platform.driver
+    ran: list[tuple[int, int]] = []
+    threads: set[int] = set()
+
+    def note(thread: int, number: int) -> None:
+        ran.append((thread, number))
+        threads.add(threading.get_ident())
+
+    def work(thread: int) -> None:
+        for number in range(1000):
+            driver.post(lambda: note(thread, number))
+
+    def post_all(thread: int) -> None:
+        for number in range(1000):
+            driver.post(lambda number=number: note(thread, number))
+
+    workers = [peers.work(post_all, thread) for thread in range(8)]
+    socket_platform.turn_until(lambda: len(ran) == 8000 and all(worker.done() for worker in workers))
+    for thread in range(8):
+        assert [number for origin, number in ran if origin == thread] == list(range(1000))
+    assert threads == {threading.get_ident()}
+
+
+def test_post_wakes_the_driver(socket_platform: Platform, peers: Peers) -> None:
+    """However long the driver meant to wait, it does not."""
+    ran: list[float] = []
+    begun = time.monotonic()
+
+    def post_later() -> None:
+        time.sleep(0.05)  # so that the driver waits by then; where it does not, nothing is tested
+        socket_platform.driver.post(lambda: ran.append(time.monotonic()))
+
+    peers.work(post_later)
+    socket_platform.turn_until(lambda: ran)
+    assert ran[0] - begun < 5.0
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Put signal handlers back as they were."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGALRM)}
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
+def test_post_from_a_signal_handler(socket_platform: Platform) -> None:
+    """Also while the driver runs a callback, and while it waits."""
+    ran: list[str] = []
+    driver = socket_platform.driver
+    signal.signal(signal.SIGUSR1, lambda *_: driver.post(lambda: ran.append("during a callback")))
+    signal.signal(signal.SIGALRM, lambda *_: driver.post(lambda: ran.append("while waiting")))
+    driver.post(lambda: os.kill(os.getpid(), signal.SIGUSR1))
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    socket_platform.turn_until(lambda: len(ran) == 2)
+    assert sorted(ran) == ["during a callback", "while waiting"]
+
+
+def test_in_thread(platform: Platform) -> None:
+    """The work is done elsewhere; its result or its error comes back in the driver's thread."""
+    outcomes: list[tuple[object, object, int]] = []
+    workers: list[int] = []
+
+    def done(result: object, error: object) -> None:
+        outcomes.append((result, error, threading.get_ident()))
+
+    def work() -> int:
+        workers.append(threading.get_ident())
+        return 42
+
+    def fail() -> None:
+        raise Fault("disk")
+
+    platform.driver.in_thread(work, done)
+    platform.turn_until(lambda: len(outcomes) == 1)
+    platform.driver.in_thread(fail, done)
+    platform.turn_until(lambda: len(outcomes) == 2)
+    assert outcomes[0] == (42, None, threading.get_ident())
+    assert outcomes[1][0] is None
+    assert str(outcomes[1][1]) == "disk"
+    if platform.sockets:
+        assert workers[0] != threading.get_ident()
+
+
+def test_a_done_that_raises_is_reported(platform: Platform) -> None:
+    """As any other callback."""
+
+    def fail(result: object, error: object) -> None:
+        raise Fault("done")
+
+    platform.driver.in_thread(lambda: None, fail)
+    platform.turn_until(lambda: platform.errors)
+    assert [str(error) for error in platform.take_errors()] == ["done"]
+
+
+def test_work_that_outlives_the_driver(socket_platform: Platform) -> None:
+    """Its result reaches nobody, and nothing complains."""
+    release = threading.Event()
+    finished = threading.Event()
+    outcomes: list[object] = []
+
+    def work() -> None:
+        release.wait(30)
+        finished.set()
+
+    socket_platform.driver.in_thread(work, lambda *outcome: outcomes.append(outcome))
+    socket_platform.turn_until(in_time(socket_platform.driver, 0.01))
+    socket_platform.driver.close()
+    release.set()
+    assert finished.wait(30)
+    assert outcomes == []
+
+
+def test_post_to_a_closed_driver(platform: Platform) -> None:
+    """Other threads cannot know: it is ignored, and touches no descriptor."""
+    driver = platform.driver
+    driver.close()
+    ran: list[int] = []
+    reader, writer = os.pipe()  # likely to get the numbers that the driver has given back
+    try:
+        os.set_blocking(reader, False)
+        driver.post(lambda: ran.append(1))
+        with pytest.raises(BlockingIOError):
+            os.read(reader, 1)
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert ran == []
