@@ -102,9 +102,8 @@ def command(
     logging.basicConfig(format="%(levelname)s: %(message)s")
     try:
         run(_serve(server, loaded, plan), driver=plan.driver)
-    except KeyboardInterrupt:
-        logging.disable()  # of what is being torn down nobody wants to hear
-        raise
+    except asyncio.CancelledError:  # by Ctrl-C while the node was stopping
+        raise KeyboardInterrupt from None
 
 
 def _choose_driver(option: str | None, file: Config) -> str | None:

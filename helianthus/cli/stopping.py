@@ -1,14 +1,17 @@
 """SIGTERM and Ctrl-C while a node serves.
 
 The first of either asks for a stop in good order. Ctrl-C once that has begun stops at once, even
-where a service's method blocks: `KeyboardInterrupt` is raised wherever the program is. Python's own
-signal handlers are used, not those of an event loop, because they run while a method blocks the
-loop, and on every platform and driver; `post` then wakes the driver.
+where a service's method blocks: `KeyboardInterrupt` is raised wherever the program is. Some loops
+drop it where it meets them in a callback, so the serving task is cancelled as well.
+
+Python's own signal handlers are used, not those of an event loop, because they run while a method
+blocks the loop, and on every platform and driver; `post` then wakes the driver.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import threading
@@ -23,10 +26,10 @@ CLEAN_UP_WITHIN = 1.0
 
 
 class StopSignals:
-    """Turns signals into `wanted`, as long as it is entered.
+    """Turns signals into `wanted`, as long as it is entered; enter it in the task that serves.
 
     Args:
-        post: Has a callback called by the loop that awaits `wanted`; callable from signal handlers.
+        post: Has a callback called by the task's loop; callable from signal handlers.
 
     Attributes:
         wanted: Set when the node is to stop.
@@ -35,11 +38,13 @@ class StopSignals:
     def __init__(self, post: Callable[[Callable[[], None]], None]) -> None:
         self.wanted = asyncio.Event()
         self._post = post
+        self._task: asyncio.Task[Any] | None = None
         self._asked = False
         self._at_once = False
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignals:
+        self._task = asyncio.current_task()
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._on_signal)
         return self
@@ -56,8 +61,17 @@ class StopSignals:
             self._post(self.wanted.set)
         elif number == signal.SIGINT and not self._at_once:
             self._at_once = True
-            end_within(CLEAN_UP_WITHIN, INTERRUPTED)
-            raise KeyboardInterrupt
+            self._stop_at_once()
+
+    def _stop_at_once(self) -> None:
+        logging.disable()  # of what is being torn down nobody wants to hear
+        end_within(CLEAN_UP_WITHIN, INTERRUPTED)
+        self._post(self._cancel_task)
+        raise KeyboardInterrupt
+
+    def _cancel_task(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
 
 def end_within(seconds: float, code: int) -> None:

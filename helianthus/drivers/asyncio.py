@@ -37,7 +37,8 @@ T = TypeVar("T")
 
 _SETTLE_ROUNDS = 16  # links woken by handlers while settling go again this often in one callback
 _JOIN_BELOW = 4096  # bytes: buffers smaller than this on average cost less joined than gathered
-_ITERATIONS_TO_FREE = 3  # what was cancelled half-way the loop frees without telling us
+_EXTRA_RUNS = 2  # a `stop()` from an earlier poll may still be under way and end the first one
+_ITERATIONS_TO_FREE = 8  # for connections that the loop was just accepting; it needs about four
 _LONGEST_WAIT = 86400.0  # seconds: loops refuse or wrap very long waits; the alarm is set again
 
 _ACCEPTS_PER_TICK = 32
@@ -163,8 +164,9 @@ class AsyncioDriver(Driver):
         self._turning = True
         try:
             loop.run_forever()
-            while self._dirty:  # the time was up, but what was received is yet to be answered
-                loop.run_forever()
+            for _ in range(_EXTRA_RUNS):
+                if self._dirty:  # the time was up, but what was received is yet to be answered
+                    loop.run_forever()
         finally:
             self._turning = False
             if limit is not None:
@@ -232,9 +234,20 @@ class AsyncioDriver(Driver):
         The loop is left as it is: to close it, or to take descriptors from it, would change the
         kernel's queue, which the child shares with its parent.
         """
+        if self._closed:
+            return
         self._closed = "it was made before the fork and belongs to the parent process; make another"
         self._timers = TimerHeap()
         self._dirty = deque()
+        for link in self._links:
+            link.forget_transport()
+        for listener in self._listeners:
+            listener.forget_server()
+        self._links.clear()
+        self._listeners.clear()
+        if self._owns_loop:
+            self._owns_loop = False
+            _left_alone.append(self.loop)
 
     # -- for the driver's own links and listeners -----------------------------------------------------
 
@@ -320,6 +333,9 @@ class AsyncioDriver(Driver):
             raise RuntimeError(f"{self.name} driver: {self._closed}")
 
 
+_left_alone: list[AbstractEventLoop] = []  # in a forked child; being collected would close them
+
+
 class AsyncioLink(Link[E], asyncio.Protocol):
     """A link over an asyncio transport, and the protocol of that transport."""
 
@@ -353,6 +369,10 @@ class AsyncioLink(Link[E], asyncio.Protocol):
         self._connecting = None
         if self._transport is None or self.closed:  # then the loop need not tell us any more
             self._loop_driver.link_gone(self)
+
+    def forget_transport(self) -> None:
+        """In a forked child: the transport belongs to the parent."""
+        self._transport = None
 
     def failed_to_connect(self, error: Exception) -> None:
         """The attempt to connect is over."""
@@ -524,6 +544,12 @@ class AsyncioListener(Listener):
         link = AsyncioLink(self._driver, machine, handler, text)
         transport.set_protocol(link)
         link.connection_made(transport)
+
+    def forget_server(self) -> None:
+        """In a forked child: the server belongs to the parent; only our copy of the socket is ours."""
+        self._closed = True
+        self._server = None
+        self._socket.close()
 
     def close(self) -> None:
         """Stop accepting; see `Listener.close`."""

@@ -73,7 +73,7 @@ class DatagramLink(Host[E]):
         """Drain the machine: actions, datagrams, deadline, events."""
         if self._let_go:
             return False
-        self._dirty = False
+        self.woken = False
         called = False
         try:
             called = self._hand_over_actions()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from peers import Peers
-from platforms import PLATFORMS, Platform, open_descriptors
+from platforms import PLATFORMS, Platform, new_descriptors, open_descriptors
 
 from helianthus.drivers.asyncio import new_event_loop
 
@@ -33,7 +32,7 @@ def _in_use(kind: type[Platform]) -> Iterator[Platform]:
     finally:
         platform.close()
     assert platform.errors == [], "something reached on_error that the test did not expect"
-    assert open_descriptors() - before == set(), "the driver has left descriptors open"
+    assert new_descriptors(before) == set(), "the driver has left descriptors open"
 
 
 @pytest.fixture
@@ -58,7 +57,3 @@ def _warm_up() -> None:
     """Have what opens descriptors once and for all do so before any test counts them."""
     socket.getaddrinfo("localhost", 0)
     new_event_loop().close()  # libuv keeps a pipe for signals
-
-
-def pytest_make_parametrize_id(config: Any, val: Any, argname: str) -> str | None:
-    return getattr(val, "name", None) if isinstance(val, type) else None

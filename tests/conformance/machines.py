@@ -268,7 +268,7 @@ class ActingMachine(TalkingMachine):
         self.events.append(Received(b"%d" % action_id))
 
 
-class Fault(Exception):  # noqa: N818 - it is a name for what a test raises, not for what went wrong
+class Fault(Exception):
     """What a broken machine, handler or callback raises in these tests."""
 
 

@@ -30,7 +30,9 @@ class End:
         self.link.wake()
 
 
-def connect(platform: Platform, listener: Listener, machine: Any, handler: RecordingHandler | None = None) -> End:
+def connect(
+    platform: Platform, listener: Listener, machine: Any, handler: RecordingHandler | None = None
+) -> End:
     """Begin to connect to a listener of the same driver."""
     end = End(machine, handler or RecordingHandler())
     platform.driver.connect(listener.address, end.machine, end.handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import threading
@@ -27,10 +28,8 @@ class Peers:
 
     def __exit__(self, *_: object) -> None:
         for sock in self._sockets:
-            try:
+            with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)  # ends what a thread waits for; close() does not
-            except OSError:
-                pass
         for thread in self._threads:
             thread.join(PATIENCE)
         for sock in self._sockets:
@@ -89,7 +88,7 @@ class Worker(threading.Thread):
     def run(self) -> None:
         try:
             self._result = self._function(*self._arguments)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - `result` raises it
             self._error = error
         self._done = True
         self._driver.post(lambda: None)  # whoever waits for this thread waits in the driver

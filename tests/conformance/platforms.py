@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
+import time
 from collections.abc import Callable
 
 from helianthus.drivers.address import Address
@@ -33,6 +35,7 @@ class Platform:
             peer.
         bulk: Bytes that make a large transfer.
         turns_without_descriptors: Whether it can be turned when the process has none left.
+        interruptible: Whether a KeyboardInterrupt from a machine or handler comes through.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Platform:
     sockets = True
     bulk = 64 * 1024 * 1024
     turns_without_descriptors = True
+    interruptible = True
 
     def __init__(self) -> None:
         self.errors: list[Exception] = []
@@ -87,8 +91,6 @@ class Epoll(Platform):
 
     @classmethod
     def missing(cls) -> str:
-        import sys
-
         return "" if sys.platform == "linux" else "epoll exists on Linux only"
 
     def make_driver(self) -> Driver:
@@ -105,6 +107,7 @@ class AsyncioPolled(Platform):
 
     name = "asyncio-polled"
     turns_without_descriptors = not uvloop_installed()  # it opens sockets whenever it begins to run
+    interruptible = not uvloop_installed()
 
     def make_driver(self) -> Driver:
         return AsyncioDriver()
@@ -174,6 +177,7 @@ class AsyncioUvloop(AsyncioStandard):
     """The adapter inside uvloop."""
 
     name = "asyncio-uvloop"
+    interruptible = False
 
     @classmethod
     def missing(cls) -> str:
@@ -223,3 +227,11 @@ def open_descriptors() -> set[str]:
         except OSError:  # the descriptor that lists the directory
             continue
     return found
+
+
+def new_descriptors(before: set[str]) -> set[str]:
+    """Descriptors that were not there before; waits for threads that still look up a name."""
+    end = time.monotonic() + 5.0
+    while (new := open_descriptors() - before) and time.monotonic() < end:
+        time.sleep(0.001)
+    return new

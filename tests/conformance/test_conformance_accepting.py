@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 from collections.abc import Callable, Iterator
@@ -16,7 +17,15 @@ from platforms import Platform, open_descriptors
 from recording import Accepting, RecordingHandler, in_time
 
 from helianthus.drivers.address import Address
-from helianthus.drivers.errors import AddressInUse, AddressNotAvailable, ConnectionRefused, TooManyFiles, TransportError
+from helianthus.drivers.errors import (
+    AddressInUse,
+    AddressNotAvailable,
+    ConnectionRefused,
+    TooManyFiles,
+    TransportError,
+)
+from helianthus.drivers.pump import Link
+from helianthus.protocols.machine import Closing
 
 BURST = 500
 
@@ -130,8 +139,6 @@ def test_connections_leave_no_descriptors(socket_platform: Platform) -> None:
             if number % 2:
                 end.link.abort()
             else:
-                from helianthus.protocols.machine import Closing
-
                 end.machine.closing = Closing.FULL
                 end.link.wake()
         socket_platform.turn_until(lambda now=ends: all(end.handler.closed for end in now))
@@ -283,10 +290,6 @@ def test_two_links_of_one_batch_abort_each_other(platform: Platform) -> None:
 
 def platform_links(platform: Platform) -> Iterator[Any]:
     """Every link of the driver that is alive."""
-    import gc
-
-    from helianthus.drivers.pump import Link
-
     return (
         found
         for found in gc.get_objects()
@@ -298,7 +301,8 @@ def test_a_peer_reads_what_was_sent_before_the_listener_closed(
     socket_platform: Platform, peers: Peers
 ) -> None:
     """Closing a listener says nothing to the links it has accepted."""
-    listener = socket_platform.driver.listen(socket_platform.address(), Accepting(lambda: TalkingMachine(b"hi")))
+    greeting = Accepting(lambda: TalkingMachine(b"hi"))
+    listener = socket_platform.driver.listen(socket_platform.address(), greeting)
     peer = peers.dial(listener.address)
     reading = peers.work(read_exactly, peer, 2)
     socket_platform.turn_until(reading.done)

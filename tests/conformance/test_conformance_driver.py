@@ -10,7 +10,7 @@ import pytest
 from machines import BulkMachine, DeadlineMachine, EchoMachine, TalkingMachine
 from pairs import connect, pair
 from peers import Peers
-from platforms import PLATFORMS, Platform, open_descriptors
+from platforms import PLATFORMS, Platform, new_descriptors, open_descriptors
 from recording import Accepting, RecordingHandler, in_time
 
 from helianthus.drivers.address import Address
@@ -50,7 +50,8 @@ def test_a_link_that_is_always_woken_does_not_starve_the_others(platform: Platfo
             handler.link.machine.events.append(None)
             handler.link.wake()
 
-    busy, _ = pair(platform, TalkingMachine(), EchoMachine(), client_handler=RecordingHandler(on_events=again))
+    handler = RecordingHandler(on_events=again)
+    busy, _ = pair(platform, TalkingMachine(), EchoMachine(), client_handler=handler)
     client, _ = pair(platform, TalkingMachine(), EchoMachine())
     busy.machine.events.append(None)
     busy.link.wake()
@@ -109,9 +110,9 @@ def test_close_from_within_a_handler(platform: Platform) -> None:
         inside.append(handler.closed)
 
     client, server = pair(
-        platform, TalkingMachine(b"x"), EchoMachine(), server_handler=RecordingHandler()
+        platform, TalkingMachine(), EchoMachine(), client_handler=RecordingHandler(on_events=close)
     )
-    client.handler.reactions["on_events"] = close
+    client.say(b"x")
     try:
         platform.turn_until(lambda: client.handler.closed and server.handler.closed)
     except RuntimeError as error:  # the driver was what turned
@@ -129,9 +130,7 @@ def test_connect_from_on_closed_while_the_driver_closes(platform: Platform) -> N
     def reconnect(_: RecordingHandler, __: Any) -> None:
         driver.connect(listener.address, TalkingMachine(), RecordingHandler())
 
-    client, _ = pair(
-        platform, TalkingMachine(), EchoMachine(), client_handler=RecordingHandler(on_closed=reconnect)
-    )
+    pair(platform, TalkingMachine(), EchoMachine(), client_handler=RecordingHandler(on_closed=reconnect))
     driver.close()
     (error,) = platform.take_errors()
     assert isinstance(error, RuntimeError)
@@ -154,6 +153,8 @@ def test_poll_cannot_be_nested(platform: Platform) -> None:
 
 def test_an_interrupted_tick_loses_nothing(socket_platform: Platform, peers: Peers) -> None:
     """A KeyboardInterrupt leaves `poll`; whoever catches it and goes on misses no event."""
+    if not socket_platform.interruptible:
+        pytest.skip("uvloop keeps what a protocol lets out, and ends that connection")
     accepting = Accepting(EchoMachine)
     listener = socket_platform.driver.listen(socket_platform.address(), accepting)
     visitors = [peers.dial(listener.address) for _ in range(5)]
@@ -165,15 +166,12 @@ def test_an_interrupted_tick_loses_nothing(socket_platform: Platform, peers: Pee
         raise KeyboardInterrupt
 
     accepting.machines[2].receive_data = interrupt
-    answers = []
     for visitor in visitors:
         visitor.sendall(b"x")
     with pytest.raises(KeyboardInterrupt):
         socket_platform.turn_until(lambda: accepting.machines[2].closing is None)
-    for number, visitor in enumerate(visitors):
-        if number == 2:
-            visitor.sendall(b"y")
-        answers.append(peers.work(visitor.recv, 10))
+    visitors[2].sendall(b"y")
+    answers = [peers.work(visitor.recv, 10) for visitor in visitors]
     socket_platform.turn_until(lambda: all(answer.done() for answer in answers))
     assert [answer.result()[:1] for answer in answers] == [b"x"] * 5
     listener.close()
@@ -268,4 +266,4 @@ def test_the_driver_holds_nothing_once_it_is_closed(socket_platform: Platform) -
     other.turn(0.0)
     other.turn(0.0)
     other.close()
-    assert open_descriptors() - before == set()
+    assert new_descriptors(before) == set()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from machines import BrokenMachine, EchoMachine, Fault, TalkingMachine
+from machines import ActingMachine, BrokenMachine, EchoMachine, Fault, TalkingMachine
 from pairs import End, pair
 from platforms import Platform
 from recording import RecordingHandler
+
+from helianthus.protocols.machine import Closing
 
 MACHINE_METHODS = ["receive_data", "take_data", "take_events", "take_actions", "deadline"]
 HANDLER_CALLS = ["on_ready", "on_events", "on_closed"]
@@ -51,8 +53,6 @@ def test_a_machine_that_raises_at_the_end(platform: Platform, bystander: End, me
     client, server = pair(platform, EchoMachine(), machine)
     machine._break()
     if method == "receive_eof":
-        from helianthus.protocols.machine import Closing
-
         client.machine.closing = Closing.FULL
         client.link.wake()
     else:
@@ -112,7 +112,6 @@ def test_on_writable_that_raises(platform: Platform, bystander: End) -> None:
 
 def test_on_actions_that_raises(platform: Platform, bystander: End) -> None:
     """As any other call of the handler."""
-    from machines import ActingMachine
 
     def fail(handler: RecordingHandler, _: Any) -> None:
         raise Fault("on_actions")
@@ -135,16 +134,11 @@ def test_a_handler_that_aborts_and_then_raises(platform: Platform, bystander: En
         raise Fault("afterwards")
 
     client, server = pair(
-        platform, TalkingMachine(b"x"), EchoMachine(), server_handler=RecordingHandler()
-    )
-    server.handler.reactions["on_ready"] = fail
-    platform.turn_until(lambda: client.machine.received == b"x")
-    other_client, other = pair(
         platform, TalkingMachine(b"x"), TalkingMachine(), server_handler=RecordingHandler(on_events=fail)
     )
-    platform.turn_until(lambda: other.handler.closed)
+    platform.turn_until(lambda: server.handler.closed)
     assert [str(error) for error in platform.take_errors()] == ["afterwards"]
-    assert other.handler.journal.count("on_closed") == 1
-    platform.turn_until(lambda: other_client.machine.ended or other_client.handler.closed)
-    other_client.link.abort()
+    assert server.handler.journal.count("on_closed") == 1
+    platform.turn_until(lambda: client.machine.ended or client.handler.closed)
+    client.link.abort()
     assert is_served(platform, bystander)

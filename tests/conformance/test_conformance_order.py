@@ -126,7 +126,7 @@ def test_a_handler_that_aborts_is_not_called_while_it_is_running(platform: Platf
         platform.turn_until(lambda end=server: end.handler.closed)
         assert seen == [True, False], call
         assert server.handler.error is None
-        platform.turn_until(lambda end=client: client.machine.ended or end.handler.closed)
+        platform.turn_until(lambda end=client: end.machine.ended or end.handler.closed)
         client.link.abort()
         platform.turn_until(lambda end=client: end.handler.closed)
 

@@ -50,10 +50,6 @@ def test_post_from_many_threads(socket_platform: Platform, peers: Peers) -> None
         ran.append((thread, number))
         threads.add(threading.get_ident())
 
-    def work(thread: int) -> None:
-        for number in range(1000):
-            driver.post(lambda: note(thread, number))
-
     def post_all(thread: int) -> None:
         for number in range(1000):
             driver.post(lambda number=number: note(thread, number))

@@ -11,17 +11,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from conftest import Node
+from processes import Node
 
 import helianthus
 
 CLIENT_WITHIN = 120.0
 """Seconds that a foreign client has for all of its calls."""
 
+LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="epoll exists on Linux only")
 DRIVERS = [
-    pytest.param(
-        "epoll", marks=pytest.mark.skipif(sys.platform != "linux", reason="epoll exists on Linux only")
-    ),
+    pytest.param("epoll", marks=LINUX_ONLY),
     "asyncio",
 ]
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import HERE, LISTENING, Node, Running
 from foreign import DRIVERS, call_plain_server, check_calling_back, check_calls, results_of
+from processes import HERE, LISTENING, Node, Running
 
 import helianthus
 

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from conftest import HERE, LISTENING, Node, Running, helianthus_command
 from foreign import DRIVERS, call_plain_server, check_calling_back, check_calls, results_of
+from processes import HERE, LISTENING, Node, Running, helianthus_command
 
 import helianthus
 

@@ -16,8 +16,7 @@ from helianthus.sim import World
 
 ROOT = Path(helianthus.__file__).parents[1]
 
-# What is set in stone for one seed: it changes only with the simulator or the scenario below, and
-# is the same on every machine and version of Python.
+# The scenario has what tempts asyncio into chance: many tasks cancelled at once, sets of tasks.
 SCENARIO = """
 import asyncio
 from sim_streams import connect, serve_echo
@@ -47,8 +46,6 @@ async def client():
 
 with World(seed=42) as world:
     world.node("a").spawn(serve_echo)
-    for name in {"b", "c", "d"} | {"d", "e"}:
-        pass
     for name in ("b", "c", "d"):
         world.node(name, drift=1e-5).spawn(client())
     world.chaos(until=3.0, crashable=["a"])
@@ -61,6 +58,13 @@ with World(seed=42) as world:
     except (OSError, EOFError) as error:
         pass
     print(world.digest())
+"""
+
+
+SCENARIO_DIGEST = "b3ecbdff85e108f3cec08bcc93e2b359"
+"""What every machine and every version of Python must come to.
+
+A change to the simulator or the pump may change it; then all machines must agree on another.
 """
 
 
@@ -83,9 +87,8 @@ def digest_in_a_process(hash_seed: str) -> str:
 
 
 def test_the_digest_is_the_same_in_every_process() -> None:
-    first, *others = [digest_in_a_process(hash_seed) for hash_seed in ("0", "1", "4242", "random")]
-    assert len(first.strip()) == 32
-    assert others == [first] * 3
+    for hash_seed in ("0", "4242", "random"):
+        assert digest_in_a_process(hash_seed) == SCENARIO_DIGEST + "\n"
 
 
 def run_some(seed: int | str) -> tuple[str, float, str]:

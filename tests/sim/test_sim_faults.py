@@ -292,9 +292,12 @@ def test_an_echo_service_recovers_from_chaos(sim_seeds: range) -> None:
 
 def test_a_stream_through_chaos_is_whole_or_broken(sim_seeds: range) -> None:
     """Without crashes and resets every byte arrives in order, however bad the network is."""
-    whole = [_send_through_chaos(seed) for seed in sim_seeds]
-    assert True in whole
-    assert False in whole
+    for seed in sim_seeds:
+        _send_through_chaos(seed)
+
+
+def test_chaos_breaks_some_streams_and_spares_others() -> None:
+    assert {_send_through_chaos(seed) for seed in range(30)} == {True, False}
 
 
 def _send_through_chaos(seed: int) -> bool:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import itertools
 import random
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .clock import to_ns
+from .errors import SimulationError
 from .path import LinkSettings
 from .schedule import Schedule
 from .trace import Trace
@@ -59,7 +61,7 @@ class Chaos:
         nodes: list[str],
         crashable: list[str],
     ) -> None:
-        self._world = world
+        self._present = weakref.ref(world)  # a world is referred to by its users only: it ends with them
         self._schedule = schedule
         self._rng = rng
         self._until = until
@@ -93,6 +95,13 @@ class Chaos:
     def __str__(self) -> str:
         kinds = ", ".join(self.kinds) or "no faults"
         return f"{kinds}; every {self._interval:g} s, for {self._duration:g} s"
+
+    @property
+    def _world(self) -> World:
+        world = self._present()
+        if world is None:
+            raise SimulationError("the world has ended")
+        return world
 
     # -- drawing: by `random()` alone, whose values are the same in every version of Python --------
 

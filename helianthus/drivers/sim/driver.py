@@ -239,12 +239,12 @@ class SimDriver(Driver, selectors.BaseSelector):
         self.touch()
 
     def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError(f"sim driver of node {self.node_name!r}: it is closed")
         if not self.alive:
             raise RuntimeError(
                 f"sim driver of node {self.node_name!r}: the node has crashed or its world ended"
             )
-        if self._closed:
-            raise RuntimeError(f"sim driver of node {self.node_name!r}: it is closed")
 
     # -- ports -------------------------------------------------------------------------------------
 

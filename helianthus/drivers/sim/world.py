@@ -100,9 +100,7 @@ class World:
         if node is None:
             self._check_open()
             self._check_name(name)
-            # Weak, as in `chaos`: a forgotten world so ends at once, and not when garbage is
-            # collected, in an order in which its coroutines may be freed before it closes them.
-            node = Node(name, self.seed, self._network, weakref.proxy(self), NodeClock(drift, offset))
+            node = Node(name, self.seed, self._network, _Turner(self), NodeClock(drift, offset))
             self._nodes[name] = node
         return node
 
@@ -344,8 +342,7 @@ class World:
         """
         names = [self._named(name).name for name in nodes] if nodes is not None else list(self._nodes)
         rng = random.Random(f"{self.seed}/chaos")
-        world = weakref.proxy(self)
-        return Chaos(world, self._schedule, self._trace, rng, to_ns(until), names, list(crashable or ()))
+        return Chaos(self, self._schedule, self._trace, rng, to_ns(until), names, list(crashable or ()))
 
     # -- what happened -----------------------------------------------------------------------------
 
@@ -381,3 +378,32 @@ class World:
     def _check_open(self) -> None:
         if self._closed:
             raise SimulationError("the world has been closed")
+
+
+class _Turner:
+    """The world, for its own nodes, which hold it weakly.
+
+    A forgotten world so ends at once; and not when garbage is collected, in an order in which its
+    coroutines may be freed before it has closed them.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = weakref.ref(world)
+
+    def step(self, timeout: float | None) -> None:
+        """See `World.step`."""
+        self._present().step(timeout)
+
+    def run_until(self, condition: Callable[[], object], timeout: float | None) -> object:
+        """See `World.run_until`."""
+        return self._present().run_until(condition, timeout)
+
+    def fault_seen(self) -> None:
+        """See `World.fault_seen`."""
+        self._present().fault_seen()
+
+    def _present(self) -> World:
+        world = self._world()
+        if world is None:
+            raise SimulationError("the world has ended, because nobody referred to it any more")
+        return world

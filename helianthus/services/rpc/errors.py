@@ -16,14 +16,19 @@ class RpcError(Exception):
         details: Anything MessagePack can carry.
         maybe_executed: False where the method surely did not begin to run, so that repeating the
             call is safe; True where it may have run, wholly or in part.
+
+    Raises:
+        ValueError: `code` is no code of an error.
     """
 
     def __init__(
         self, code: StatusCode, message: str, details: Any = None, *, maybe_executed: bool = True
     ) -> None:
-        super().__init__(code, message)
-        self.code = code
-        self.message = message
+        self.code = StatusCode(code)
+        if self.code is StatusCode.OK:
+            raise ValueError("OK is no code of an error")
+        self.message = str(message)
+        super().__init__(self.code, self.message)
         self.details = details
         self.maybe_executed = maybe_executed
 

@@ -44,10 +44,11 @@ class IncomingItems(Generic[T]):
             self._wake(direct=direct)
 
     def discard(self) -> None:
-        """Nobody will take the items: let go of them."""
+        """Nobody will take the items: let go of them. Whoever waits for one meets the end."""
         self._ended = True
         while self._items:
             self._peer.consumed(self._msgid, self._items.popleft()[1])
+        self._wake(direct=False)
 
     @property
     def ready(self) -> bool:

@@ -161,6 +161,11 @@ class Peer:
         """Requests of the peer's that are being served."""
         return self.session.pending_requests
 
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """Those of the methods that run for the peer."""
+        return self._serving.tasks
+
     # -- calling the peer ----------------------------------------------------------------------
 
     async def call(

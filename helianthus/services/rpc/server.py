@@ -61,6 +61,7 @@ class Server:
         self._on_disconnect: list[Callable[[Peer, Exception | None], object]] = []
         self._on_error: list[Callable[[Peer, str, Exception], object]] = []
         self._closed = False
+        self._ending: list[asyncio.Task[None]] = []  # of methods whose connection has ended before them
         self._waiters: list[Waiter] = []
 
     @property
@@ -146,10 +147,16 @@ class Server:
         return finished
 
     async def close(self) -> None:
-        """Stop now: what runs is cancelled, connections are closed in good order."""
+        """Stop now: what runs is cancelled, connections are closed in good order.
+
+        Returns when the methods that ran have ended too, with their clean-up.
+        """
         self.close_now()
         while self.peers:
             await self._watch()
+        ending = [task for task in self._ending if task is not asyncio.current_task()]
+        if ending:
+            await asyncio.wait(ending)
 
     def close_now(self) -> None:
         """Begin to `close` without waiting for the end of it."""
@@ -170,8 +177,7 @@ class Server:
     def peer_ready(self, peer: Peer) -> None:
         """Somebody has connected."""
         self.peers[peer] = None
-        for callback in self._on_connect:
-            callback(peer)
+        self._tell(self._on_connect, peer)
 
     def peer_said_hello(self, peer: Peer) -> None:
         """The client understands the extensions; nothing to do."""
@@ -183,14 +189,13 @@ class Server:
         """A connection has ended."""
         if peer in self.peers:
             del self.peers[peer]
-            for callback in self._on_disconnect:
-                callback(peer, error)
+            self._ending = [task for task in (*self._ending, *peer.tasks) if not task.done()]
+            self._tell(self._on_disconnect, peer, error)
         self._changed()
 
     def method_failed(self, peer: Peer, method: str, error: Exception) -> None:
         """A method failed, or a peer broke the rules."""
-        for callback in self._on_error:
-            callback(peer, method, error)
+        self._tell(self._on_error, peer, method, error)
         if not self._on_error:
             _log.error("%s: %s failed", peer.address, method or "the connection", exc_info=error)
 
@@ -200,6 +205,14 @@ class Server:
         driver = self._driver or running_driver()
         session = RpcSession(driver.now(), initiator=False, limits=self._limits, keep_alive=self._keep_alive)
         return session, Peer(driver, session, self._methods, self, self._loop)
+
+    def _tell(self, callbacks: list[Callable[..., object]], *what: object) -> None:
+        """Call what was registered; one that fails stops neither the others nor the connection."""
+        for callback in callbacks:
+            try:
+                callback(*what)
+            except Exception as error:  # noqa: BLE001 - reported
+                (self._driver or running_driver()).on_error(error)
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:

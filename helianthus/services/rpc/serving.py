@@ -39,10 +39,12 @@ _EAGER = sys.version_info >= (3, 12)  # tasks can begin at once, without a round
 class _Run:
     """A method that runs as a task."""
 
-    __slots__ = ("items", "outgoing", "stopped", "task")
+    __slots__ = ("begun", "items", "outgoing", "stopped", "task")
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None
+        self.begun = False
+        """Whether the task's body runs. A task that is cancelled before would never answer."""
         self.items: IncomingItems[Any] | None = None
         self.outgoing: OutgoingItems | None = None
         self.stopped: RpcError | None = None
@@ -59,6 +61,11 @@ class Serving:
         self._owner = owner
         self._runs: dict[int, _Run] = {}
         self._notified: dict[_Run, None] = {}  # runs of notifications have no message id
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """Those of the methods that run now, as tasks."""
+        return [run.task for run in (*self._runs.values(), *self._notified) if run.task is not None]
 
     # -- events -----------------------------------------------------------------------------------
 
@@ -199,6 +206,8 @@ class Serving:
         task = _new_task(loop, body, scope)
         if not task.done():
             run.task = task
+            if run.stopped is not None and run.begun:  # it was, while the task could not be cancelled yet
+                task.cancel()
 
     async def _run(
         self, run: _Run, msgid: int | None, method: ServedMethod, positional: Any, named: dict[str, Any]
@@ -206,8 +215,11 @@ class Serving:
         """The body of a method's task: it catches everything, so that the request is answered."""
         result: Any = None
         failure: BaseException | None = None
+        run.begun = True
         try:
-            if method.kind is Kind.STREAM:
+            if run.stopped is not None:
+                failure = run.stopped  # before it began
+            elif method.kind is Kind.STREAM:
                 await self._send_items(run, method.function(*positional, **named))
             else:
                 result = await method.function(*positional, **named)
@@ -215,7 +227,7 @@ class Serving:
             failure = error
         if run.items is not None:
             run.items.discard()
-        self._end_run(run, msgid, method.name, result, run.stopped or failure)
+        self._end_run(run, msgid, method.name, result, failure)
 
     async def _send_items(self, run: _Run, generator: Any) -> None:
         outgoing = run.outgoing
@@ -223,10 +235,13 @@ class Serving:
             async for item in generator:
                 if outgoing is None:
                     continue  # a notification has no stream
-                if outgoing.ready:
-                    outgoing.send_now(item)
-                else:
-                    await outgoing.send(item)
+                try:
+                    if outgoing.ready:
+                        outgoing.send_now(item)
+                    else:
+                        await outgoing.send(item)
+                except RpcError as error:  # of the item: it is answered as a result would be
+                    raise error.__cause__ or error from None
         finally:
             await generator.aclose()
 
@@ -235,12 +250,14 @@ class Serving:
     ) -> None:
         if msgid is None:
             self._notified.pop(run, None)
-            if isinstance(failure, Exception) and run.stopped is None:
+            if isinstance(failure, Exception) and (run.stopped is None or _is_fault(failure)):
                 self._owner.method_failed(self._peer, method, failure)
             return
         self._runs.pop(msgid, None)
-        if not self._session.awaits_answer(msgid):
-            return  # the connection has ended
+        if run.stopped is not None:
+            if failure is not None and _is_fault(failure):  # in its clean-up
+                self._owner.method_failed(self._peer, method, failure)
+            failure = run.stopped
         if failure is None:
             try:
                 self._session.respond(msgid, result)
@@ -258,32 +275,55 @@ class Serving:
     def _cancel(self, run: _Run, reason: RpcError) -> None:
         if run.stopped is None:
             run.stopped = reason
-            if run.task is not None and not run.task.get_loop().is_closed():
+            if run.begun and run.task is not None and not run.task.get_loop().is_closed():
                 run.task.cancel()
 
     # -- answers ------------------------------------------------------------------------------------
 
     def _answer_error(self, msgid: int, method: str, error: BaseException) -> None:
         """Answer a request with the error that its method, or its answer, let out."""
-        code, message, details = self._describe(method, error)
-        if not isinstance(error, RpcError) and isinstance(error, Exception):
+        session = self._session
+        if isinstance(error, LocalProtocolError) and not session.awaits_answer(msgid):
+            return  # the connection has ended, and so there was nothing to answer
+        if _is_fault(error):
             self._owner.method_failed(self._peer, method, error)
+        if not session.awaits_answer(msgid):
+            return
+        code, message, details = self._describe(method, error)
         try:
-            self._session.respond_error(msgid, code, message, details)
+            session.respond_error(msgid, code, message, details)
         except LocalProtocolError:
-            if self._session.awaits_answer(msgid):  # the details cannot be encoded, or are too large
-                self._session.respond_error(msgid, code, message[:1000])
+            if session.awaits_answer(msgid):  # the details cannot be encoded, or are too large
+                session.respond_error(msgid, code, message[:1000])
 
     def _describe(self, method: str, error: BaseException) -> tuple[StatusCode, str, Any]:
         if isinstance(error, RpcError):
-            return error.code, error.message, error.details
+            return error.code, _encodable(error.message), error.details
         if isinstance(error, asyncio.CancelledError):
             return StatusCode.CANCELLED, f"{method} was cancelled", None
         if isinstance(error, OversizedMessage):
             return StatusCode.RESOURCE_EXHAUSTED, f"the result of {method} {error}", None
         if isinstance(error, LocalProtocolError):
             return StatusCode.INTERNAL, f"the result of {method} {error}", None
-        return StatusCode.UNKNOWN, f"{method} failed: {type(error).__name__}: {error}", None
+        return StatusCode.UNKNOWN, f"{method} failed: {type(error).__name__}: {_text_of(error)}", None
+
+
+def _is_fault(error: BaseException) -> bool:
+    """Whether somebody should look into it: it was not raised for the caller."""
+    return isinstance(error, Exception) and not isinstance(error, RpcError)
+
+
+def _text_of(error: BaseException) -> str:
+    """What an exception says; its `__str__` may fail itself."""
+    try:
+        return _encodable(str(error))
+    except Exception:  # noqa: BLE001 - whatever it is, the request is answered
+        return "(it has no text)"
+
+
+def _encodable(text: str) -> str:
+    """Text without lone surrogates, which stand for bytes of file names that are no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _new_task(

@@ -123,8 +123,10 @@ class StreamCall:
             self.items.discard()
 
     def __del__(self) -> None:
-        if self._peer is not None and not self._over:
-            self._peer.forget(self._msgid)
+        if self._peer is not None:
+            if not self._over:
+                self._peer.forget(self._msgid)
+            self.items.discard()
 
     # -- for the peer -------------------------------------------------------------------------------
 
