@@ -22,9 +22,12 @@ from .loading import load_service
 from .options import seconds, url
 from .output import Failed, Misconfigured, say
 from .running import check_driver
-from .stopping import CLEAN_UP_WITHIN, StopSignals, end_within
+from .stopping import StopSignals, end_within
 
 DEFAULT_LISTEN = "tcp://127.0.0.1:7070"
+
+CLEAN_UP = 5.0
+"""Seconds after the grace period that cancelled methods have to end; then the process ends regardless."""
 
 _log = logging.getLogger("helianthus.serve")
 
@@ -95,10 +98,11 @@ def command(
         grace=next(g for g in (grace, file.grace, DEFAULT_GRACE) if g is not None),
     )
     if not plan.services:
-        raise Misconfigured("nothing to serve: name services in a configuration file or with --service")
+        where = f"{config}: services is missing or empty" if config else "there is no configuration file"
+        raise Misconfigured(f"{where}: nothing to serve; list services there, or give --service")
     sys.path[:0] = [str(place) for place in ([config.parent.resolve()] if config else []) + [Path.cwd()]]
     loaded = [load_service(setting) for setting in plan.services]
-    server = _make_server(loaded)
+    server = _make_server(loaded, str(config) if config else "--service")
     logging.basicConfig(format="%(levelname)s: %(message)s")
     try:
         run(_serve(server, loaded, plan), driver=plan.driver)
@@ -118,11 +122,11 @@ def _choose_driver(option: str | None, file: Config) -> str | None:
     return file.driver.value
 
 
-def _make_server(services: list[Service]) -> Server:
+def _make_server(services: list[Service], where: str) -> Server:
     try:
         return Server(services)
     except TypeError as error:  # two of the same name, or a method that cannot be served
-        raise Misconfigured(f"these services cannot be served together: {error}") from None
+        raise Misconfigured(f"{where}: services cannot be served together: {error}") from None
 
 
 async def _serve(server: Server, services: list[Service], plan: _Plan) -> None:
@@ -135,7 +139,7 @@ async def _serve(server: Server, services: list[Service], plan: _Plan) -> None:
             _announce(server, services, driver)
             await stop.wanted.wait()
             await _drain(server, plan.grace)
-    end_within(CLEAN_UP_WITHIN, 0)  # a method that does not let itself be cancelled is not waited for
+    end_within(CLEAN_UP, 0)  # threads that a method has started are not waited for without end
 
 
 async def _listen(server: Server, url: str) -> None:
@@ -162,6 +166,7 @@ def _announce(server: Server, services: list[Service], driver: Driver) -> None:
 async def _drain(server: Server, grace: float) -> None:
     calls = sum(peer.in_flight for peer in server.peers)
     say(f"draining: {calls} call{'' if calls == 1 else 's'} in flight, {grace:g} s to finish")
+    end_within(grace + CLEAN_UP, 0)
     if not await server.drain(grace):
         _log.warning("calls that had not finished after %g s were cancelled", grace)
     say("stopped")

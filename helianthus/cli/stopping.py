@@ -21,8 +21,10 @@ from typing import Any
 
 from .output import INTERRUPTED
 
-CLEAN_UP_WITHIN = 1.0
-"""Seconds that cancelled methods have to clean up before the process ends regardless."""
+AT_ONCE = 1.0
+"""Seconds that cancelled methods have to clean up when the node is to stop at once."""
+
+_log = logging.getLogger("helianthus.serve")
 
 
 class StopSignals:
@@ -52,6 +54,8 @@ class StopSignals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._at_once:
+            return  # more of Ctrl-C is to change nothing, and the process is about to end
         for number, handler in self._previous.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
@@ -65,7 +69,7 @@ class StopSignals:
 
     def _stop_at_once(self) -> None:
         logging.disable()  # of what is being torn down nobody wants to hear
-        end_within(CLEAN_UP_WITHIN, INTERRUPTED)
+        end_within(AT_ONCE, INTERRUPTED)
         self._post(self._cancel_task)
         raise KeyboardInterrupt
 
@@ -76,6 +80,11 @@ class StopSignals:
 
 def end_within(seconds: float, code: int) -> None:
     """End the process after a while, if it has not ended by then: whatever still runs is left."""
-    timer = threading.Timer(seconds, os._exit, [code])
+
+    def end() -> None:
+        _log.warning("what had been cancelled did not end; it was left as it was")
+        os._exit(code)
+
+    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), end)
     timer.daemon = True
     timer.start()

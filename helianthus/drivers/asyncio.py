@@ -26,11 +26,19 @@ from .address import Address
 from .base import Accept, Driver, LinkHandler, Listener, attempt
 from .errors import ConnectionRefused, ConnectionReset, TransportError, from_os_error
 from .pump import Host, Link
-from .socket_link import BACKLOG, Candidate, address_text, listening_socket, literal_candidate
+from .socket_link import (
+    ACCEPT_PAUSE,
+    ACCEPTS_PER_TICK,
+    OUT_OF_FILES,
+    Candidate,
+    address_text,
+    listening_socket,
+    literal_candidate,
+)
 from .timers import Timer, TimerHeap
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, AbstractServer, Task, TimerHandle, Transport
+    from asyncio import AbstractEventLoop, Task, TimerHandle, Transport
 
 E = TypeVar("E")
 T = TypeVar("T")
@@ -38,12 +46,8 @@ T = TypeVar("T")
 _SETTLE_ROUNDS = 16  # links woken by handlers while settling go again this often in one callback
 _JOIN_BELOW = 4096  # bytes: buffers smaller than this on average cost less joined than gathered
 _EXTRA_RUNS = 2  # a `stop()` from an earlier poll may still be under way and end the first one
-_ITERATIONS_TO_FREE = 8  # for connections that the loop was just accepting; it needs about four
+_ITERATIONS_TO_FREE = 4  # what was cancelled half-way the loop frees without telling us
 _LONGEST_WAIT = 86400.0  # seconds: loops refuse or wrap very long waits; the alarm is set again
-
-_ACCEPTS_PER_TICK = 32
-"""Connections that the loop may accept at a time. The standard loop also reports running out of file
-descriptors that many times over."""
 
 
 def uvloop_installed() -> bool:
@@ -242,7 +246,7 @@ class AsyncioDriver(Driver):
         for link in self._links:
             link.forget_transport()
         for listener in self._listeners:
-            listener.forget_server()
+            listener.forget_loop()
         self._links.clear()
         self._listeners.clear()
         if self._owns_loop:
@@ -360,13 +364,20 @@ class AsyncioLink(Link[E], asyncio.Protocol):
             return 0
         return self._transport.get_write_buffer_size()
 
-    def connect_with(self, task: Task[None]) -> None:
-        """Cancel `task`, which connects the link, when the link is aborted before it has done so."""
-        self._connecting = task
-        task.add_done_callback(self._connect_ended)
+    def connect_with(self, task: Task[None], sock: socket.socket | None = None) -> None:
+        """Cancel `task`, which connects the link, when the link is aborted before it has done so.
 
-    def _connect_ended(self, task: Task[None]) -> None:
+        Args:
+            task: Begins to connect, or takes up an accepted connection.
+            sock: The accepted connection; closed if the task is cancelled before it has begun.
+        """
+        self._connecting = task
+        task.add_done_callback(lambda _: self._connect_ended(sock))
+
+    def _connect_ended(self, sock: socket.socket | None) -> None:
         self._connecting = None
+        if sock is not None and self._transport is None:
+            sock.close()
         if self._transport is None or self.closed:  # then the loop need not tell us any more
             self._loop_driver.link_gone(self)
 
@@ -499,56 +510,81 @@ class AsyncioLink(Link[E], asyncio.Protocol):
 
 
 class AsyncioListener(Listener):
-    """Accepts connections through the loop's server."""
+    """Accepts connections when the loop says that there are some.
+
+    Not through `loop.create_server`: the standard one loses connections that arrive while it is being
+    closed, and reports running out of file descriptors once for every place in its backlog; uvloop's
+    turns those away for whom there is no descriptor.
+    """
 
     def __init__(self, driver: AsyncioDriver, address: Address, accept: Accept) -> None:
         self._driver = driver
+        self._loop = driver.loop
         self._accept = accept
         self._closed = False
-        self._server: AbstractServer | None = None
+        self._task: Task[None] | None = None
         self._socket = listening_socket(address)
         host, port = self._socket.getsockname()[:2]
         self.address = Address(host, port, address.scheme)
         driver.listener_begun(self)
-        driver.start_task(self._serve())
+        self._start()
 
-    async def _serve(self) -> None:
-        """Have the loop accept; until then the kernel keeps those who connect."""
+    def _start(self) -> None:
         if self._closed:
             return
         try:
-            server = await self._driver.loop.create_server(
-                lambda: _Arrival(self), sock=self._socket, backlog=_ACCEPTS_PER_TICK, start_serving=False
-            )
-            self._server = server
-            await server.start_serving()
-            if not self._closed:
-                self._socket.listen(BACKLOG)  # the loop has set the queue's length to its own backlog
-        except Exception as error:  # noqa: BLE001 - nobody awaits this
-            self.close()
-            self._driver.on_error(error)
+            self._loop.add_reader(self._socket, self._ready)
+        except NotImplementedError:  # Windows' proactor loop: it completes, and knows no readiness
+            self._task = self._driver.start_task(self._accept_by_completion())
 
-    def adopt(self, transport: Transport) -> None:
-        """Make a link of an accepted connection."""
-        peer = transport.get_extra_info("peername")
-        if self._closed or not peer:  # or it was reset before it was accepted
-            transport.abort()
-            return
-        text = address_text(peer)
+    def _ready(self) -> None:
+        """Accept what waits."""
+        for _ in range(ACCEPTS_PER_TICK):
+            if self._closed:
+                return
+            try:
+                sock, peer = self._socket.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno not in OUT_OF_FILES:  # the connection was reset before it was accepted
+                    continue
+                self._report(from_os_error(error, str(self.address)))
+                self._loop.remove_reader(self._socket)
+                self._driver.call_at(self._driver.now() + ACCEPT_PAUSE, self._start)
+                return
+            self._adopt(sock, address_text(peer))
+
+    async def _accept_by_completion(self) -> None:
+        """Accept until cancelled."""
+        while not self._closed:
+            try:
+                sock, peer = await self._loop.sock_accept(self._socket)
+            except OSError as error:
+                self._report(from_os_error(error, str(self.address)))
+                await asyncio.sleep(ACCEPT_PAUSE)
+            else:
+                self._adopt(sock, address_text(peer))
+
+    def _adopt(self, sock: socket.socket, peer: str) -> None:
+        """Give an accepted connection a machine, a handler and a transport."""
+        sock.setblocking(False)
         try:
-            machine, handler = self._accept(text)
+            machine, handler = self._accept(peer)
         except Exception as error:  # noqa: BLE001 - one connection's fault must not stop the listener
-            self._driver.on_error(error)
-            transport.abort()
+            self._report(error)
+            sock.close()
             return
-        link = AsyncioLink(self._driver, machine, handler, text)
-        transport.set_protocol(link)
-        link.connection_made(transport)
+        link = AsyncioLink(self._driver, machine, handler, peer)
+        link.connect_with(self._driver.start_task(_take_up(self._loop, sock, link)), sock)
 
-    def forget_server(self) -> None:
-        """In a forked child: the server belongs to the parent; only our copy of the socket is ours."""
+    def _report(self, error: Exception) -> None:
+        self._driver.on_error(error)
+        self._driver.stop_waiting()
+
+    def forget_loop(self) -> None:
+        """In a forked child: the loop is the parent's; only our copy of the socket is ours."""
         self._closed = True
-        self._server = None
         self._socket.close()
 
     def close(self) -> None:
@@ -557,19 +593,24 @@ class AsyncioListener(Listener):
             return
         self._closed = True
         self._driver.listener_gone(self)
-        if self._server is not None and not self._driver.loop.is_closed():
-            self._server.close()
+        if self._task is not None:
+            self._task.cancel()
+        elif not self._loop.is_closed():
+            self._loop.remove_reader(self._socket)
         self._socket.close()
 
 
-class _Arrival(asyncio.Protocol):
-    """Stands in for a link until the peer's address is known, from which the machine is made."""
-
-    def __init__(self, listener: AsyncioListener) -> None:
-        self._listener = listener
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._listener.adopt(cast("Transport", transport))
+async def _take_up(loop: AbstractEventLoop, sock: socket.socket, link: AsyncioLink[Any]) -> None:
+    """Give an accepted connection's socket to a transport, and that to the link."""
+    try:
+        await loop.connect_accepted_socket(lambda: link, sock)
+    except OSError as error:
+        link.failed_to_connect(from_os_error(error, link.peer_address))
+    except asyncio.CancelledError:
+        link.abort()  # has done so already, unless it is the loop that ends its tasks
+        raise
+    except Exception as error:  # noqa: BLE001 - nobody awaits this
+        link.failed(error)
 
 
 async def _connect(loop: AbstractEventLoop, address: Address, link: AsyncioLink[Any]) -> None:

@@ -109,6 +109,7 @@ def run(main: Coroutine[Any, Any, T], *, driver: str | None = None, debug: bool 
         RuntimeError: A loop is running already.
     """
     try:
+        _check_no_loop_runs()
         loop_factory = _loop_factory(_usable(driver))
     except BaseException:
         main.close()  # nobody will await it, and asyncio warns of that
@@ -118,6 +119,14 @@ def run(main: Coroutine[Any, Any, T], *, driver: str | None = None, debug: bool 
             return runner.run(main)
         finally:
             runner.run(_wind_up())
+
+
+def _check_no_loop_runs() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError("helianthus.run() cannot be called while an event loop is running; await instead")
 
 
 async def _wind_up() -> None:

@@ -11,6 +11,14 @@ from .socket_link import HANG_UP
 
 _EDGES = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 _HANG_UP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+_REPORTED = select.EPOLLIN | select.EPOLLOUT | _HANG_UP
+_FLAGS = {
+    mask: (READ if mask & select.EPOLLIN else 0)
+    | (WRITE if mask & select.EPOLLOUT else 0)
+    | (HANG_UP if mask & _HANG_UP else 0)
+    for mask in range(_REPORTED + 1)
+    if not mask & ~_REPORTED
+}
 _BATCH = 1024  # events taken from the kernel at a time
 
 
@@ -41,15 +49,7 @@ class EpollReactor(Reactor):
             self._epoll.register(fd, mask)
 
     def _wait(self, timeout: float | None) -> list[tuple[int, int]]:
-        return [
-            (
-                fd,
-                (READ if mask & select.EPOLLIN else 0)
-                | (WRITE if mask & select.EPOLLOUT else 0)
-                | (HANG_UP if mask & _HANG_UP else 0),
-            )
-            for fd, mask in self._epoll.poll(timeout, _BATCH)
-        ]
+        return [(fd, _FLAGS[mask & _REPORTED]) for fd, mask in self._epoll.poll(timeout, _BATCH)]
 
     def _close_queue(self) -> None:
         self._epoll.close()

@@ -152,6 +152,15 @@ class _State(enum.Enum):
     CLOSED = "closed"
 
 
+# An attribute of an enum costs several times as much to look up as a global name.
+_CONNECTING = _State.CONNECTING
+_OPEN = _State.OPEN
+_LINGERING = _State.LINGERING
+_ENDING = _State.ENDING
+_CLOSED = _State.CLOSED
+_STAYS_OPEN = Closing.OPEN
+
+
 class Link(Host[E]):
     """One connection: a stream machine, its handler and a transport.
 
@@ -187,7 +196,7 @@ class Link(Host[E]):
         super().__init__(driver, machine, handler)
         self.local_address = ""
         self.peer_address = peer_address
-        self._state = _State.CONNECTING
+        self._state = _CONNECTING
         self._end_error: Exception | None = None
         self._eof = False
         self._half_closed = False
@@ -199,7 +208,7 @@ class Link(Host[E]):
     @property
     def closed(self) -> bool:
         """Whether the link has ended."""
-        return self._state in (_State.ENDING, _State.CLOSED)
+        return self._state in (_ENDING, _CLOSED)
 
     @property
     @abstractmethod
@@ -208,7 +217,7 @@ class Link(Host[E]):
 
     def wake(self) -> None:
         """Have what commands caused sent and handed over at the end of this tick."""
-        if not self.woken and self._state is not _State.CONNECTING:
+        if not self.woken and self._state is not _CONNECTING:
             self.woken = True
             self._driver._settle_soon(self)
 
@@ -249,7 +258,7 @@ class Link(Host[E]):
     # -- inputs from the platform's part ------------------------------------------------------
 
     def _connected(self, local_address: str, peer_address: str) -> None:
-        self._state = _State.OPEN
+        self._state = _OPEN
         self.local_address = local_address
         self.peer_address = peer_address
         try:
@@ -261,7 +270,7 @@ class Link(Host[E]):
         self.wake()
 
     def _received(self, data: Buffer) -> None:
-        if self._state is not _State.OPEN:
+        if self._state is not _OPEN:
             return  # lingering: what the peer still sends is discarded
         try:
             self.machine.receive_data(data, self._driver.now())
@@ -275,9 +284,9 @@ class Link(Host[E]):
         self.wake()
 
     def _received_eof(self) -> None:
-        if self._state is _State.LINGERING:
+        if self._state is _LINGERING:
             self._lost(None)
-        if self._state is not _State.OPEN or self._eof:
+        if self._state is not _OPEN or self._eof:
             return
         self._eof = True
         try:
@@ -294,7 +303,7 @@ class Link(Host[E]):
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
-        if self._state is _State.OPEN:
+        if self._state is _OPEN:
             try:
                 self._handler.on_writable()
             except Exception as error:  # noqa: BLE001 - reported, and only this link ends
@@ -311,7 +320,7 @@ class Link(Host[E]):
         """Free the transport and the timers; false where that has been done."""
         if self.closed:
             return False
-        self._state = _State.ENDING
+        self._state = _ENDING
         self._end_error = error
         self.woken = True  # never settled again, but for the end
         self._disarm()
@@ -323,7 +332,7 @@ class Link(Host[E]):
         return True
 
     def _tell_end(self) -> None:
-        self._state = _State.CLOSED
+        self._state = _CLOSED
         error = self._end_error
         try:
             self.machine.connection_lost(error, self._driver.now())
@@ -345,10 +354,10 @@ class Link(Host[E]):
 
     def settle(self) -> bool:
         """Drain the machine: actions, data, deadline, events; then close as it wants."""
-        if self._state is _State.ENDING:
+        if self._state is _ENDING:
             self._tell_end()
             return True
-        if self._state is not _State.OPEN:
+        if self._state is not _OPEN:
             return False
         self.woken = False
         called = False
@@ -364,7 +373,7 @@ class Link(Host[E]):
         return called or self.closed
 
     def _is_open(self) -> bool:
-        return self._state is _State.OPEN
+        return self._state is _OPEN
 
     def _flush(self) -> None:
         machine = self.machine
@@ -377,7 +386,7 @@ class Link(Host[E]):
             if not self._is_open():
                 return
         closing = machine.closing
-        if closing is not Closing.OPEN:
+        if closing is not _STAYS_OPEN:
             self._follow(closing)
         if machine.wants_read != self._reading and self._is_open():
             self._heed_wants_read()
@@ -413,7 +422,7 @@ class Link(Host[E]):
         if self._eof:
             self._lost(None)
             return
-        self._state = _State.LINGERING
+        self._state = _LINGERING
         self._disarm()
         driver = self._driver
         self._linger_timer = driver.call_at(driver.now() + LINGER, lambda: self._lost(None))

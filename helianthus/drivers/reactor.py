@@ -48,6 +48,7 @@ class Reactor(Driver, selectors.BaseSelector):
 
     def __init__(self, rng: random.Random | None = None) -> None:
         super().__init__(rng)
+        self.now = time.monotonic  # type: ignore[method-assign]  # the method, without its own frame
         self.receive_buffer = memoryview(bytearray(RECEIVE_BUFFER))
         self.unread: deque[Watched] = deque()  # have more to read than one tick allows
         self._dirty: deque[Host[Any]] = deque()
@@ -121,6 +122,9 @@ class Reactor(Driver, selectors.BaseSelector):
 
     def poll(self, timeout: float | None = None) -> None:
         """Run one tick from a loop of your own; see `Driver.poll`."""
+        self._check_open()
+        if self._keys:  # what is ready of these would be lost
+            raise RuntimeError(f"{self.name} driver: an asyncio loop turns it; poll() would take its events")
         self._tick(timeout)
 
     def close(self) -> None:
@@ -193,23 +197,27 @@ class Reactor(Driver, selectors.BaseSelector):
 
     def _tick(self, timeout: float | None) -> list[tuple[int, int]]:
         """Turn once; returns readiness of descriptors that are not the reactor's own."""
-        self._check_open()
-        if self._turning:
+        if self._closed or self._turning:
+            self._check_open()
             raise RuntimeError(f"{self.name} driver: poll() was called from within its own callbacks")
         self._turning = True
         try:
-            if self._settle_all():
+            if self._dirty and self._settle_all():
                 timeout = 0.0  # a handler was called: asyncio, or our caller, may have got work from it
             if not self._batch:
                 self._batch.extend(self._wait(self._patience(timeout)))
             foreign = self._dispatch()
-            self._read_on()
-            self._run_posted()
+            if self.unread:
+                self._read_on()
+            if self._posted:
+                self._run_posted()
             self._timers.run_due(time.monotonic(), self.on_error)
-            self._settle_all()
+            if self._dirty:
+                self._settle_all()
         finally:
             self._turning = False
-            self._close_doomed()
+            if self._doomed:
+                self._close_doomed()
             if self._close_wanted:
                 self.close()
         return foreign
@@ -266,10 +274,9 @@ class Reactor(Driver, selectors.BaseSelector):
         return called
 
     def _close_doomed(self) -> None:
-        if self._doomed:
-            for sock in self._doomed:
-                sock.close()
-            self._doomed.clear()
+        for sock in self._doomed:
+            sock.close()
+        self._doomed.clear()
 
     def _check_open(self) -> None:
         if self._closed:

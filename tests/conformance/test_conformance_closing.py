@@ -134,8 +134,11 @@ def test_goodbye_arrives_although_the_peer_still_sends(socket_platform: Platform
     listener.close()
 
 
-def test_a_peer_that_never_ends_is_not_waited_for(socket_platform: Platform, peers: Peers) -> None:
+def test_a_peer_that_never_ends_is_not_waited_for(
+    socket_platform: Platform, peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After FULL the link discards what comes for a moment only, then closes."""
+    monkeypatch.setattr("helianthus.drivers.pump.LINGER", 0.2)
     accepting = Accepting(LeavingMachine)
     listener = socket_platform.driver.listen(socket_platform.address(), accepting)
     peer = peers.dial(listener.address)

@@ -121,8 +121,10 @@ class Running:
                 self.process.kill()
         self.process.wait()
         self._reader.join()
-        while (line := self._queue.get()) is not None:
-            self.lines.append(line)
+        while not self._queue.empty():
+            line = self._queue.get()
+            if line is not None:
+                self.lines.append(line)
 
 
 @attrs.frozen

@@ -131,6 +131,11 @@ class Channel:
         """The error of a call that finds no connection."""
         return RpcError(StatusCode.UNAVAILABLE, f"{self._address}: {self._reason}", maybe_executed=False)
 
+    def let_go(self, peer: Peer) -> None:
+        """Look for another connection: this one takes no calls, though `peer_closed` is yet to come."""
+        if peer is self.peer:
+            self._retry(peer.session.refuses_calls)
+
     # -- PeerOwner ----------------------------------------------------------------------------------
 
     def peer_ready(self, peer: Peer) -> None:

@@ -12,6 +12,7 @@ from ...drivers.choose import running_driver
 from .cancel import CancelToken
 from .channel import Channel, ChannelOptions, ChannelState
 from .context import inherit
+from .errors import RpcError
 from .peer import Peer, cancellable, check_cancel, expired, join_params, wait_or_cancel
 from .proxy import ServiceProxy
 from .service import Service, method_table, service_name
@@ -94,9 +95,15 @@ class Client:
         peer = self._peer
         if peer is None or cancel is not None or len(peer.calls) >= peer.max_calls or peer.congested:
             peer, timeout = await self._usable_peer(method, timeout, cancel)
-        call = peer.start_call(
-            method, join_params(method, params, keywords) if keywords else params, timeout, meta
-        )
+        params_sent = join_params(method, params, keywords) if keywords else params
+        try:
+            call = peer.start_call(method, params_sent, timeout, meta)
+        except RpcError:
+            if not peer.session.refuses_calls:
+                raise
+            # This connection has ended, and the channel is about to hear of it: wait for the next.
+            peer, timeout = await self._usable_peer(method, timeout, cancel)
+            call = peer.start_call(method, params_sent, timeout, meta)
         if cancel is None:
             return await call
         return await cancellable(call, cancel)
@@ -186,8 +193,10 @@ class Client:
         deadline = None if timeout is None else loop.time() + timeout
         try:
             async with asyncio.timeout_at(deadline):
-                while (peer := channel.peer) is None or peer.full:
-                    if peer is not None:
+                while (peer := channel.peer) is None or peer.full or peer.session.refuses_calls:
+                    if peer is not None and peer.session.refuses_calls:
+                        channel.let_go(peer)
+                    elif peer is not None:
                         await peer.room(cancel)
                     elif channel.state is ChannelState.CONNECTING:
                         await wait_or_cancel(self._watch(), cancel)

@@ -11,7 +11,7 @@ import asyncio
 import contextvars
 import sys
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ...protocols.errors import LocalProtocolError
 from ...protocols.rpc import (
@@ -308,7 +308,7 @@ class Serving:
         return StatusCode.UNKNOWN, f"{method} failed: {type(error).__name__}: {_text_of(error)}", None
 
 
-def _is_fault(error: BaseException) -> bool:
+def _is_fault(error: BaseException) -> TypeGuard[Exception]:
     """Whether somebody should look into it: it was not raised for the caller."""
     return isinstance(error, Exception) and not isinstance(error, RpcError)
 
