@@ -31,7 +31,7 @@ def _show(found: list[DriverInfo]) -> None:
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("driver", "available", "chosen", "reason"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for info in found:
         style = "bold" if info.chosen else "" if info.available else "dim"
         available_here, chosen = ("yes" if yes else "no" for yes in (info.available, info.chosen))

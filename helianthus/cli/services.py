@@ -64,7 +64,7 @@ def _show(service: Described, *, full: bool) -> None:
         console.print(text(service.doc if full else _first_paragraph(service.doc)))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("method", "parameters", "returns", "documentation"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for method in service.methods.values():
         table.add_row(
             text(method.name, "bold"),

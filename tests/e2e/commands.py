@@ -35,6 +35,12 @@ DRIVERS = [
     "asyncio",
 ]
 
+_FORCE_COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+
+# A shell starts what it runs in the background with SIGINT ignored, and children inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send")
 
 
@@ -61,7 +67,11 @@ class Ended:
 
 def environment(**more: str) -> dict[str, str]:
     """The variables of a process that is to import Helianthus; none that changes what it does."""
-    variables = {k: v for k, v in helianthus_command()[1].items() if not k.startswith("HELIANTHUS_")}
+    variables = {
+        name: value
+        for name, value in helianthus_command()[1].items()
+        if not name.startswith("HELIANTHUS_") and name not in _FORCE_COLOURS
+    }
     return variables | {"PYTHONUNBUFFERED": "", "PYTHONIOENCODING": "utf-8"} | more
 
 

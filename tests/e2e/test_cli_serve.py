@@ -289,10 +289,9 @@ def test_what_does_not_finish_in_time_is_cancelled(driver: str) -> None:
 
 
 @needs_signals
-@pytest.mark.parametrize("driver", DRIVERS)
-def test_a_method_that_cannot_be_cancelled_does_not_keep_the_node(driver: str) -> None:
+def test_a_method_that_cannot_be_cancelled_does_not_keep_the_node() -> None:
     with (
-        serving("--service", SERVICES, "--driver", driver, "--grace", "0") as node,
+        serving("--service", SERVICES, "--grace", "0") as node,
         running("call", node.url, "probe.stubborn"),
     ):
         node.running.wait_for_line("waiting")
@@ -325,7 +324,8 @@ def test_ctrl_c_ends_a_method_that_blocks(driver: str) -> None:
         running("call", node.url, "probe.block"),
     ):
         node.running.wait_for_line("blocking")
-        assert interrupt_until_it_ends(node.running) == 130
+        code = interrupt_until_it_ends(node.running)
+    assert code in (130, -signal.SIGINT)  # the latter where one more came while Python shut down
     assert "Traceback" not in node.running.output
 
 

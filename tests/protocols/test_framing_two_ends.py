@@ -311,12 +311,11 @@ def test_two_ends_agree(kind: str) -> None:
 
 
 class LosesFrames(FixedSizeFraming):
-    """Forgets the first of two frames that come in at once."""
+    """Forgets the first frame of those that come in at once."""
 
     def _parse(self, data: Buffer) -> None:
         super()._parse(data)
-        if len(self._events) > 1:
-            del self._events[0]
+        del self._events[:1]
 
 
 class StaysOpen(FixedSizeFraming):

@@ -129,7 +129,7 @@ def test_odd_but_readable_values_arrive(value: Any, data: bytes) -> None:
 # -- messages of the wrong form ----------------------------------------------------------------------
 
 NO_ID = [-1, 2**32, True, 1.0, "1", b"1", None, [1], {}]
-NO_TEXT = [b"m", 5, None, True, ["m"], {}]
+NO_TEXT = [b"\xff", 5, None, True, ["m"], {}]  # bytes are, where they are UTF-8
 NO_PARAMS = ["text", b"bytes", 5, None, True, 1.5, {1: 2}]
 NO_META = [[], "text", 5, True, {5: 6}]
 
@@ -178,7 +178,7 @@ MALFORMED: dict[str, list[Any]] = {
         [8, 1],
         [8, 1, "bye", 1],
         *([8, wrong, "bye"] for wrong in NO_ID if wrong is not None),
-        *([8, 1, wrong] for wrong in NO_TEXT),
+        *([8, 1, wrong] for wrong in [*NO_TEXT, b"m"]),
     ],
 }
 """Each position of each message with each wrong type and each number out of range."""

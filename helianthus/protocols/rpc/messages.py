@@ -99,6 +99,17 @@ def read_hello(params: Any) -> HelloReceived:
     return HelloReceived(version, credit)
 
 
+def read_method(method: Any, message: list[Any]) -> str:
+    """Read a method's name that is no str: some clients, pynvim among them, send it as bytes."""
+    if method.__class__ is not bytes:
+        raise malformed(message)
+    try:
+        name: str = method.decode()
+    except UnicodeDecodeError:
+        raise malformed(message) from None
+    return name
+
+
 def read_msgid(message: list[Any], length: int) -> int:
     """Read the message id of a message with this many elements."""
     if len(message) != length or message[1].__class__ is not int or not 0 <= message[1] <= MAX_MSGID:

@@ -42,6 +42,7 @@ from .messages import (
     read_failure,
     read_hello,
     read_meta,
+    read_method,
     read_msgid,
     request_meta,
 )
@@ -342,8 +343,10 @@ class RpcSession(SessionBase):
             _, msgid, method, params, meta = message
         else:
             raise malformed(message)
-        if msgid.__class__ is not int or not 0 <= msgid <= MAX_MSGID or method.__class__ is not str:
+        if msgid.__class__ is not int or not 0 <= msgid <= MAX_MSGID:
             raise malformed(message)
+        if method.__class__ is not str:
+            method = read_method(method, message)
         if params.__class__ is not list and (params.__class__ is not dict or not has_text_keys(params)):
             raise malformed(message)
         requests = self._requests
@@ -402,9 +405,11 @@ class RpcSession(SessionBase):
 
     def _on_notification(self, message: list[Any], now: float) -> None:
         meta = message[3] if len(message) == 4 else None
-        if not 3 <= len(message) <= 4 or message[1].__class__ is not str:
+        if not 3 <= len(message) <= 4:
             raise malformed(message)
         method, params = message[1], message[2]
+        if method.__class__ is not str:
+            method = read_method(method, message)
         if params.__class__ is not list and (params.__class__ is not dict or not has_text_keys(params)):
             raise malformed(message)
         if meta is not None and (meta.__class__ is not dict or not has_text_keys(meta)):

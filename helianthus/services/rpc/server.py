@@ -141,8 +141,8 @@ class Server:
             async with asyncio.timeout(grace):
                 while self.peers:
                     await self._watch()
-        except TimeoutError:
-            finished = False
+        except TimeoutError:  # of an idle peer only the goodbye is missing
+            finished = not any(peer.in_flight or peer.session.pending_calls for peer in self.peers)
         await self.close()
         return finished
 
