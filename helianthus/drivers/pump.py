@@ -367,6 +367,7 @@ class Link(Host[E]):
                 self._flush()
             if self._is_open():
                 self._arm()
+            if not self.closed:  # a link that lingers has nothing to send, but something to say
                 called = self._hand_over_events() or called
         except Exception as error:  # noqa: BLE001 - reported, and only this link ends
             self._fault(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from machines import BulkMachine, EchoMachine, TalkingMachine
+from machines import BulkMachine, DeadlineMachine, EchoMachine, Ended, TalkingMachine
 from pairs import pair
 from peers import Peers, read_all, read_exactly, reset
 from platforms import Platform
@@ -251,3 +251,21 @@ def test_closing_from_a_handler(platform: Platform) -> None:
     client.link.wake()
     platform.turn_until(lambda: client.handler.closed and server.handler.closed)
     assert server.handler.error is None
+
+
+def test_last_words_are_not_held_back_while_the_link_lingers(platform: Platform) -> None:
+    """A machine that gives up says so at once, although its peer is slow to close, or dead."""
+
+    class GivingUp(DeadlineMachine):
+        def handle_timeout(self, now: float) -> None:
+            super().handle_timeout(now)
+            self.closing = Closing.FULL
+
+    client, server = pair(platform, GivingUp(platform.driver.now() + 0.02), TalkingMachine())
+    server.machine.wants_read = False
+    server.link.wake()
+    platform.turn_until(lambda: client.handler.events)
+    assert client.handler.events == [Ended()]
+    assert not client.handler.closed
+    server.link.abort()
+    platform.turn_until(lambda: client.handler.closed and server.handler.closed)

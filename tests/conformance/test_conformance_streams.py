@@ -161,9 +161,11 @@ def test_a_machine_that_does_not_want_to_read_is_fed_nothing(platform: Platform)
 
 def test_reading_stops_as_soon_as_the_machine_has_enough(platform: Platform) -> None:
     """`wants_read` is looked at after every piece, not once per tick."""
+    if hasattr(platform.driver, "receive_buffer"):  # so that a tick could read several pieces
+        platform.driver.receive_buffer = memoryview(bytearray(4096))
     server = TalkingMachine()
     client, far = pair(platform, TalkingMachine(), server)
-    plenty = bytes(4 * 1024 * 1024)
+    plenty = bytes(40_000)
 
     def enough(data: Any, now: float) -> None:
         TalkingMachine.receive_data(server, data, now)
@@ -179,4 +181,4 @@ def test_reading_stops_as_soon_as_the_machine_has_enough(platform: Platform) -> 
         assert server.receipts == receipts, "it was fed after it had stopped wanting to read"
         server.wants_read = True
         far.link.wake()
-    assert client.handler.writable == 1
+    assert not client.handler.closed

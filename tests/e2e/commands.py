@@ -54,15 +54,15 @@ class Ended:
 
     def succeeded(self) -> list[str]:
         """The lines that it printed."""
-        assert (self.code, self.err) == (0, "")
+        assert (self.code, self.err) == (0, ""), f"{self.code}: {self.err}"
         return self.out.splitlines()
 
     def failed(self, code: int, *fragments: str) -> None:
         """Check that it failed as it should: with an explanation and nothing else."""
         assert self.code == code, f"{self.out}\n{self.err}"
         for fragment in fragments:
-            assert fragment in self.err
-        assert "Traceback" not in self.err
+            assert fragment in self.err, self.err
+        assert "Traceback" not in self.err, self.err
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -93,6 +93,7 @@ CASES = [
         ],
         [request(6, [])],
     ),
+    Case("request whose method is bytes", [[0, 6, b"m", []]], [request(6, [])]),
     Case("two requests", [[0, 6, "m", []], [0, 8, "m", []]], [request(6, []), request(8, [])]),
     Case("request with an id in use", [[0, 2, "m", []]], fault="message id 2 again"),
     Case("request for a stream with an id of ours", [[0, 7, "m", [], {"stream": 1}]], fault="odd ids"),
@@ -152,6 +153,7 @@ CASES = [
         [[2, "m", {"a": 1}, {"k": 2}]],
         [NotificationReceived("m", {"a": 1}, {"k": 2})],
     ),
+    Case("notification whose method is bytes", [[2, b"m", []]], [NotificationReceived("m", [], None)]),
     Case("hello again", [[2, "helianthus.hello", [{"version": 5}]]]),
     # -- streams
     Case("cancel", [[3, 2], [3, 4]], [CancelReceived(2), CancelReceived(4)]),

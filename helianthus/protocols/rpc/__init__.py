@@ -22,7 +22,7 @@ from .messages import Params
 from .session import RpcSession
 from .session_state import SESSION_TRANSITIONS, SessionInput, SessionState
 from .status import StatusCode
-from .wire import OversizedMessage
+from .wire import ExtensionsMissing, OversizedMessage
 
 __all__ = [
     "CLIENT_KEEP_ALIVE",
@@ -32,6 +32,7 @@ __all__ = [
     "CallFailed",
     "CancelReceived",
     "CreditGranted",
+    "ExtensionsMissing",
     "Flow",
     "GoawayReceived",
     "HelloReceived",

@@ -14,7 +14,7 @@ class OwnCalls:
 
     Args:
         first_msgid: 1 or 2; ids go up in steps of two, so that those of both ends never meet.
-        maxgiven_up: How many calls that were given up are remembered.
+        max_given_up: How many calls that were given up are remembered.
 
     Attributes:
         pending: Calls that have not ended.

@@ -63,6 +63,7 @@ from .wire import (
     PING,
     REQUEST,
     RESPONSE,
+    ExtensionsMissing,
     OversizedMessage,
     is_after,
     malformed,
@@ -286,7 +287,7 @@ class RpcSession(SessionBase):
             return
         self._ping_sender.heard(now)
         decoder = self._decoder
-        handlers = _HANDLERS if self._extensions else _PLAIN_HANDLERS
+        handlers = _HANDLERS if self.extensions else _PLAIN_HANDLERS
         try:
             for message in decoder.decode(data):
                 if message.__class__ is not list or not message or message[0].__class__ is not int:
@@ -420,7 +421,7 @@ class RpcSession(SessionBase):
             self._events.append(NotificationReceived(method, params, meta))
 
     def _on_hello(self, params: list[Any] | dict[str, Any]) -> None:
-        if not self._extensions or self.peer is not None:
+        if not self.extensions or self.peer is not None:
             return
         self.peer = read_hello(params)
         if not self._hello_sent:
@@ -507,9 +508,9 @@ class RpcSession(SessionBase):
         check_call_form(method, params)
         if self.peer is None:
             if flow:
-                raise LocalProtocolError("the peer has not announced the extensions; it has no streams")
+                raise ExtensionsMissing("the peer has not announced the extensions; it has no streams")
             if isinstance(params, dict):
-                raise LocalProtocolError("the peer has not announced the extensions; it takes no keywords")
+                raise ExtensionsMissing("the peer has not announced the extensions; it takes no keywords")
         elif flow and self._open_streams(ours=True) >= self.limits.max_streams:
             raise LocalProtocolError(f"max_streams ({self.limits.max_streams}) streams are open already")
 

@@ -44,7 +44,7 @@ class SessionBase:
         """What the peer announced; None as long as it speaks plain MessagePack-RPC."""
         self.state = SessionState.OPEN
         self._initiator = initiator
-        self._extensions = extensions
+        self.extensions = extensions
         self._hello_sent = False
         self._encode = Encoder(self.limits.max_message_size).encode
         self._decoder = Decoder(self.limits.max_message_size)

@@ -55,6 +55,10 @@ _UNREADABLE = (
 )
 
 
+class ExtensionsMissing(LocalProtocolError):
+    """A call needs extensions that the peer has not announced, or not yet."""
+
+
 class OversizedMessage(LocalProtocolError):
     """A message of ours is larger than the limit, and was not sent."""
 

@@ -41,8 +41,9 @@ class ChannelOptions:
 
     Attributes:
         connect_timeout: Seconds for one attempt to connect; gRPC's MIN_CONNECT_TIMEOUT.
-        hello_timeout: Seconds that a server may take to announce the extensions; one that does not
-            is taken for a plain MessagePack-RPC server.
+        hello_timeout: Seconds that calls wait for a server to announce the extensions. After them
+            plain calls are sent, and those that need the extensions fail: with UNIMPLEMENTED where
+            the server has answered a call, with UNAVAILABLE where it may just be slow.
         extensions: False for a server that is known to be plain.
         limits: Bounds of the session.
         keep_alive: Pings.

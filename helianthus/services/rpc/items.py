@@ -123,7 +123,6 @@ class OutgoingItems:
             self._waiters.popleft().finish(None, None, direct=direct)
 
     def stop(self, error: Exception, *, direct: bool) -> None:
-        """The call has ended: whoever sends gets `error`."""
-        if self._stopped is None:
-            self._stopped = error
-            self.wake(direct=direct)
+        """No more items can be sent: whoever tries gets `error`."""
+        self._stopped = error
+        self.wake(direct=direct)

@@ -22,6 +22,7 @@ from ...protocols.rpc import (
     CallFailed,
     CancelReceived,
     CreditGranted,
+    ExtensionsMissing,
     Flow,
     GoawayReceived,
     HelloReceived,
@@ -128,6 +129,9 @@ class Peer:
         self._serving = Serving(self, methods, owner)
         self.max_calls = session.limits.max_calls
         self._waiting: deque[Waiter] = deque()
+        # Half of what may be queued at all, where that is little, so that waiting comes before failing.
+        self._high_water = min(HIGH_WATER, session.limits.max_queued_output // 2)
+        self._answered = not session.extensions  # without having said hello before
         self.congested = False
         """Whether new calls should wait because too much is queued."""
         self._ended: Waiter | None = None
@@ -219,7 +223,7 @@ class Peer:
             raise self._refusal(error) from error
         calls = self.calls
         call = calls[msgid] = Call(self, msgid, self.loop)
-        if session.queued > HIGH_WATER:
+        if session.queued > self._high_water:
             self.congested = True
         link = self.link
         if link is not None and not link.woken:
@@ -287,7 +291,7 @@ class Peer:
     @property
     def flushing(self) -> bool:
         """Whether the transport takes what is queued, so that there is room after this turn."""
-        return self.link is not None and not self.link.unsent and self.session.queued > HIGH_WATER
+        return self.link is not None and not self.link.unsent and self.session.queued > self._high_water
 
     async def room(self, cancel: CancelToken | None = None) -> None:
         """Wait until the peer can be called, or takes no calls any more.
@@ -327,7 +331,7 @@ class Peer:
 
     def may_send(self, msgid: int) -> bool:
         """Whether an item can be sent on a call's stream now."""
-        return self.session.credit(msgid) > 0 and self.session.queued <= HIGH_WATER
+        return self.session.credit(msgid) > 0 and self.session.queued <= self._high_water
 
     def send_item(self, msgid: int, item: Any) -> None:
         """Send a stream item; raises `RpcError` where it cannot be sent."""
@@ -391,6 +395,8 @@ class Peer:
                 self._handlers[kind](event, direct)
         if self.congested or self._waiting:
             self._admit(direct=direct)
+        if self.session.peer is None and not self._answered:
+            self._answered = any(map(_is_answer, events))
         self.wake()
 
     def on_actions(self, actions: list[Action]) -> None:
@@ -452,7 +458,7 @@ class Peer:
             self._waiting.popleft().finish(None, None, direct=direct)
 
     def _measure(self) -> None:
-        self.congested = self.session.queued > HIGH_WATER
+        self.congested = self.session.queued > self._high_water
 
     def wake(self) -> None:
         """The session was given commands: carry them out at the end of this turn."""
@@ -465,11 +471,19 @@ class Peer:
         if session.refuses_calls:
             return RpcError(StatusCode.UNAVAILABLE, session.refuses_calls, maybe_executed=False)
         code = StatusCode.INTERNAL
-        if isinstance(error, OversizedMessage) or session.queued > HIGH_WATER or not session.accepts_calls:
+        at_a_limit = error.__cause__ is None and "max_" in str(error)  # not of what cannot be encoded
+        if isinstance(error, OversizedMessage) or at_a_limit:
             code = StatusCode.RESOURCE_EXHAUSTED
-        elif session.peer is None and "extensions" in str(error):
-            code = StatusCode.UNIMPLEMENTED
+        elif isinstance(error, ExtensionsMissing):  # a peer that has answered a call says hello no more
+            code = StatusCode.UNIMPLEMENTED if self._answered else StatusCode.UNAVAILABLE
         return RpcError(code, str(error), maybe_executed=False)
+
+
+def _is_answer(event: RpcEvent) -> bool:
+    """Whether an event is the peer's answer to a call, and not the session's own verdict."""
+    if isinstance(event, CallFailed):
+        return event.code is not StatusCode.DEADLINE_EXCEEDED and event.code is not StatusCode.UNAVAILABLE
+    return isinstance(event, ResponseReceived)
 
 
 async def cancellable(call: Call, cancel: CancelToken) -> Any:

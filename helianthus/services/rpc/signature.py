@@ -145,7 +145,9 @@ class Signature:
     def _check_value(self, parameter: Parameter, value: Any, name: str = "") -> None:
         if not parameter.accepts(value):
             got = type(value).__name__
-            raise self._invalid(f"parameter {(name or parameter.name)!r} must be {parameter.type_text}, got {got}")
+            raise self._invalid(
+                f"parameter {(name or parameter.name)!r} must be {parameter.type_text}, got {got}"
+            )
 
     def _check_complete(self, given: set[str], count: int) -> None:
         missing = [p.name for p in self._required if p.name not in given]

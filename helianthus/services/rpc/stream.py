@@ -113,6 +113,10 @@ class StreamCall:
     async def __aexit__(self, *exc_info: object) -> None:
         self.give_up("the block that used the stream ended")
 
+    async def aclose(self) -> None:
+        """Cancel the call, if it has not ended; for `contextlib.aclosing`, as with a generator."""
+        self.give_up("the stream was closed")
+
     def give_up(self, reason: str = "cancelled by the caller") -> None:
         """Cancel the call; one that has ended is left alone."""
         if not self._over:
@@ -172,6 +176,10 @@ class StreamCall:
         """Send no more items."""
         if not self._over and self._peer is not None:
             self._peer.end_stream(self._msgid)
+            self.outgoing.stop(
+                RpcError(StatusCode.INTERNAL, f"the items for {self.method} have been ended"),
+                direct=False,
+            )
 
     def let_items_go(self) -> None:
         """Nobody will take the callee's items any more."""
