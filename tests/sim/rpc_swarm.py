@@ -132,9 +132,8 @@ async def recover(name: str, client: Client, server: str) -> None:
             await client.call("swarm.relay", name, timeout=5.0)
             break
         except RpcError as error:
-            assert loop.time() < until, (
-                f"{name} has no way to {server} {RECOVERY} s after the faults: {error}"
-            )
+            if loop.time() > until:
+                raise AssertionError(f"{name} has no way to {server} {RECOVERY:g} s after the faults") from error
             await asyncio.sleep(1.0)
     for number in range(20):
         value = f"{name} again {number}"
