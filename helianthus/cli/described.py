@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from ..protocols.rpc import Flow, StatusCode
+from ..protocols.rpc import ExtensionsMissing, Flow, StatusCode
 from ..services.rpc import Client, RpcError
 
 _STREAM = re.compile(r"Async(?:Iterator|Iterable|Generator)(?:\[(?P<item>.*?)(?:, None)?\])?")
@@ -83,7 +83,7 @@ async def _ask(client: Client, method: str, timeout: float | None, *params: Any)
     try:
         return await client.stream(method, *params, timeout=timeout).result()
     except RpcError as error:
-        if error.code in _NOT_DESCRIBED:
+        if error.code in _NOT_DESCRIBED or isinstance(error.__cause__, ExtensionsMissing):
             raise NotDescribed(error.message) from error
         raise
 

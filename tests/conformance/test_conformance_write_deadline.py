@@ -52,22 +52,22 @@ def test_progress_ends_the_watch(platform: Platform) -> None:
 
 def test_a_slow_peer_is_not_dropped(socket_platform: Platform, peers: Peers) -> None:
     """Whoever takes something within every deadline may take much longer over the whole."""
-    socket_platform.driver.write_deadline = 0.5
-    accepting = Accepting(lambda: TalkingMachine(PLENTY))
+    socket_platform.driver.write_deadline = 1.0
+    accepting = Accepting(lambda: TalkingMachine(PLENTY, PLENTY))
     listener = socket_platform.driver.listen(socket_platform.address(), accepting)
     peer = peers.dial(listener.address, receive_buffer=65536)
 
     def sip() -> int:
         taken = 0
-        end = time.monotonic() + 1.1  # more than twice the deadline
+        end = time.monotonic() + 2.2  # more than twice the deadline
         while time.monotonic() < end:
-            taken += len(peer.recv(16384))
-            time.sleep(0.003)  # slowness is what this is about
+            taken += len(peer.recv(32768))
+            time.sleep(0.002)  # slowness is what this is about
         return taken
 
     sipping = peers.work(sip)
     socket_platform.turn_until(sipping.done)
-    assert 0 < sipping.result() < len(PLENTY)
+    assert 0 < sipping.result() < 2 * len(PLENTY)
     (handler,) = accepting.handlers
     assert not handler.closed, handler.error
     handler.link.abort()

@@ -71,13 +71,11 @@ class SimLink(Link[E]):
         arrived = endpoint.arrived
         buffer = self._sim.receive_buffer
         while arrived and self._reading and not self.closed:
-            data = endpoint.take()
-            if arrived and self._sim.network.rng.random() < 0.5:
-                data += endpoint.take()
-            for start in range(0, len(data), len(buffer)):
-                piece = data[start : start + len(buffer)]
-                buffer[: len(piece)] = piece
-                self._received(buffer[: len(piece)])
+            data = endpoint.take(len(buffer))
+            if arrived and self._sim.network.rng.random() < 0.5 and len(data) < len(buffer):
+                data += endpoint.take(len(buffer) - len(data))
+            buffer[: len(data)] = data
+            self._received(buffer[: len(data)])
         if endpoint.eof and not arrived and self._reading and not self.closed:
             self._received_eof()
 

@@ -172,9 +172,12 @@ class Endpoint:
 
     # -- from the program --------------------------------------------------------------------------
 
-    def take(self) -> bytes:
-        """Read one segment; opens the peer's window."""
+    def take(self, limit: int) -> bytes:
+        """Read one segment, or as much of it as the limit allows; opens the peer's window."""
         data = self.arrived.popleft()
+        if len(data) > limit:
+            self.arrived.appendleft(data[limit:])
+            data = data[:limit]
         if self.state is EndState.OPEN:
             self.unread -= len(data)
             self.pipe.reverse.window_grew()

@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 from ...drivers.base import Driver
 from ...drivers.pump import Link
-from ...protocols.errors import LocalProtocolError
+from ...protocols.errors import LocalProtocolError, RemoteProtocolError
 from ...protocols.machine import Action, ConnectionFailed
 from ...protocols.rpc import (
     CallFailed,
@@ -134,7 +134,7 @@ class Peer:
         self._answered = not session.extensions  # without having said hello before
         self.congested = False
         """Whether new calls should wait because too much is queued."""
-        self._ended: Waiter | None = None
+        self._astray = False  # whether an answer that no call awaits has been reported
         self._handlers: dict[type, Callable[[Any, bool], None]] = {
             CallFailed: self._on_call_failed,
             ItemReceived: self._on_item,
@@ -146,7 +146,7 @@ class Peer:
             HelloReceived: lambda event, direct: owner.peer_said_hello(self),
             GoawayReceived: lambda event, direct: owner.peer_going_away(self, event.reason),
             PongReceived: lambda event, direct: None,
-            UnexpectedResponse: lambda event, direct: None,
+            UnexpectedResponse: self._on_unexpected_response,
             ConnectionFailed: self._on_connection_failed,
         }
 
@@ -445,6 +445,15 @@ class Peer:
             stream.wake(direct=direct)
         else:
             self._serving.on_credit(event, direct)
+
+    def _on_unexpected_response(self, event: UnexpectedResponse, direct: bool) -> None:
+        """Report the first one of a connection only: a peer could send any number of them."""
+        if not self._astray:
+            self._astray = True
+            error = RemoteProtocolError(
+                f"an answer to {event.msgid}, which no call awaits, was dropped"
+            )
+            self._owner.method_failed(self, "", error)
 
     def _on_connection_failed(self, event: ConnectionFailed, direct: bool) -> None:
         self._owner.method_failed(self, "", event.error)
