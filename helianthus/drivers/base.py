@@ -83,6 +83,8 @@ class Driver(ABC):
         rng: Seeds the machines; the simulator's is seeded itself.
         on_error: Told of exceptions that callbacks, handlers or machines let out.
         write_deadline: Seconds after which a peer that takes nothing is dropped.
+        looks_up_inline: Whether a native driver resolves names in the thread that turns it, and
+            blocks it, instead of starting one: for a caller that does nothing but wait.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Driver(ABC):
         self.rng = rng or random.Random()
         self.on_error: Callable[[Exception], None] = _log_error
         self.write_deadline = DEFAULT_WRITE_DEADLINE
+        self.looks_up_inline = False
         self._timers = TimerHeap()
         _live.add(self)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..protocols.machine import Buffer, StreamMachine
 from .address import Address
-from .base import Accept, LinkHandler, Listener
+from .base import Accept, LinkHandler, Listener, attempt
 from .errors import ConnectionRefused, TransportError, from_os_error
 from .pump import Link
 
@@ -318,11 +318,13 @@ class Connector:
         """Begin; the link hears the end of it from within a later tick."""
         host, port = self._address.host, self._address.port
         literal = literal_candidate(host, port)
-        if literal is None:
-            self._reactor.in_thread(lambda: resolve(host, port), self._resolved)
-        else:
+        if literal is not None:
             self._candidates.append(literal)
             self._reactor.post(self._try_next)
+        elif self._reactor.looks_up_inline:
+            self._reactor.post(lambda: self._resolved(*attempt(lambda: resolve(host, port))))
+        else:
+            self._reactor.in_thread(lambda: resolve(host, port), self._resolved)
 
     def _resolved(self, found: list[Candidate] | None, error: Exception | None) -> None:
         if isinstance(error, OSError):

@@ -40,6 +40,7 @@ class BlockingClient:
     def __init__(self, url: str, services: Iterable[Service] = (), **options: Any) -> None:
         self._address = Address.parse(url)
         self._driver = make_driver("auto")
+        self._driver.looks_up_inline = True  # no hidden thread, not even for a name
         self._channel = Channel(
             self._driver,
             self._address,
