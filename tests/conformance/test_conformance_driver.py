@@ -116,7 +116,7 @@ def test_close_from_within_a_handler(platform: Platform) -> None:
     try:
         platform.turn_until(lambda: client.handler.closed and server.handler.closed)
     except RuntimeError as error:  # the driver was what turned
-        assert "closed" in str(error)  # noqa: PT017
+        assert "closed" in str(error)
     assert inside == [False]
     assert client.handler.closed
     assert server.handler.closed

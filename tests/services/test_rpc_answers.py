@@ -199,7 +199,10 @@ def test_parameters_that_are_too_large_are_never_sent(run_on: Ground) -> None:
     async def scenario(bench: Bench) -> None:
         client = await bench.client(await bench.serve(Answering()), limits=RpcLimits(max_message_size=MIB))
         assert await client.call("answering.swallow", bytes(MIB - 100)) == MIB - 100
-        for given in (client.call("answering.swallow", bytes(MIB)), client.notify("answering.swallow", bytes(MIB))):
+        for given in (
+            client.call("answering.swallow", bytes(MIB)),
+            client.notify("answering.swallow", bytes(MIB)),
+        ):
             with pytest.raises(RpcError, match="max_message_size") as caught:
                 await given
             assert caught.value.code is StatusCode.RESOURCE_EXHAUSTED
@@ -213,7 +216,10 @@ def test_parameters_that_cannot_be_encoded_are_never_sent(run_on: Ground) -> Non
     async def scenario(bench: Bench) -> None:
         client = await bench.pair(Answering())
         for value in UNSENDABLE.values():
-            for given in (client.call("answering.swallow", value), client.notify("answering.swallow", data=value)):
+            for given in (
+                client.call("answering.swallow", value),
+                client.notify("answering.swallow", data=value),
+            ):
                 with pytest.raises(RpcError, match="MessagePack") as caught:
                     await given
                 assert caught.value.code is StatusCode.INTERNAL

@@ -275,7 +275,9 @@ class Shaped(Service):
         yield b
 
     @method
-    async def filled(self, context: CallContext, a: int, items: AsyncIterator[int], b: str = "b") -> list[Any]:
+    async def filled(
+        self, context: CallContext, a: int, items: AsyncIterator[int], b: str = "b"
+    ) -> list[Any]:
         return [a, b, [item async for item in items]]
 
 
@@ -403,7 +405,7 @@ class Forward(Service):
         return [value, count]  # type: ignore[return-value]
 
     @method
-    def nonsense(self, value: "this is no type", count: int) -> Any:  # type: ignore[valid-type]  # noqa: F722, UP037
+    def nonsense(self, value: "this is no type", count: int) -> Any:  # type: ignore[valid-type]  # noqa: F722
         return [value, count]
 
     @method

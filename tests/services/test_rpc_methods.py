@@ -204,7 +204,16 @@ def test_a_method_may_ask_for_its_context(run_on: Ground) -> None:
 
 @pytest.mark.parametrize(
     "called",
-    ["forms.not_marked", "forms.no_such", "no_such.plain", "plain", "forms", "", "forms._private", "forms.__init__"],
+    [
+        "forms.not_marked",
+        "forms.no_such",
+        "no_such.plain",
+        "plain",
+        "forms",
+        "",
+        "forms._private",
+        "forms.__init__",
+    ],
 )
 def test_what_is_not_served_is_unimplemented(run_on: Ground, called: str) -> None:
     async def scenario(bench: Bench) -> None:

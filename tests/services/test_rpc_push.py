@@ -296,7 +296,9 @@ def test_many_pushes_wait_their_turn(run_on: Ground) -> None:
         (peer,) = office.callers
         answers = await asyncio.gather(*(peer.call("desk.square", number) for number in range(100)))
         assert answers == [number * number for number in range(100)]
-        answers = await asyncio.gather(*(peer.call("desk.square", number, timeout=20) for number in range(100)))
+        answers = await asyncio.gather(
+            *(peer.call("desk.square", number, timeout=20) for number in range(100))
+        )
         assert answers == [number * number for number in range(100)]
 
     run_on(scenario)

@@ -85,7 +85,12 @@ def test_describe_tells_documentation_and_annotations(run_on: Ground) -> None:
 
         assert price["name"] == "catalogue.price"
         assert price["doc"] == "What some articles cost.\n\nIn cents."
-        assert (price["kind"], price["flow"], price["items"], price["returns"]) == ("function", 0, None, "int")
+        assert (price["kind"], price["flow"], price["items"], price["returns"]) == (
+            "function",
+            0,
+            None,
+            "int",
+        )
         assert parameters(price) == [
             ("article", "str", True, False),
             ("amount", "int", False, False),

@@ -317,7 +317,9 @@ def test_a_held_stream_holds_nobody_else(run_on: Ground) -> None:
         held = client.stream("counting.large", 1000, 10_000)
         assert len(await anext(held)) == 10_000
         assert await collect(client.stream("counting.count", 500)) == list(range(500))
-        assert await asyncio.gather(*(client.call("counting.add", n, 1) for n in range(100))) == list(range(1, 101))
+        assert await asyncio.gather(*(client.call("counting.add", n, 1) for n in range(100))) == list(
+            range(1, 101)
+        )
         rest = await collect(held)
         assert len(rest) == 999
         assert all(len(item) == 10_000 for item in rest)

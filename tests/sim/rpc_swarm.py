@@ -133,7 +133,9 @@ async def recover(name: str, client: Client, server: str) -> None:
             break
         except RpcError as error:
             if loop.time() > until:
-                raise AssertionError(f"{name} has no way to {server} {RECOVERY:g} s after the faults") from error
+                raise AssertionError(
+                    f"{name} has no way to {server} {RECOVERY:g} s after the faults"
+                ) from error
             await asyncio.sleep(1.0)
     for number in range(20):
         value = f"{name} again {number}"

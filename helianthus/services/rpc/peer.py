@@ -450,9 +450,7 @@ class Peer:
         """Report the first one of a connection only: a peer could send any number of them."""
         if not self._astray:
             self._astray = True
-            error = RemoteProtocolError(
-                f"an answer to {event.msgid}, which no call awaits, was dropped"
-            )
+            error = RemoteProtocolError(f"an answer to {event.msgid}, which no call awaits, was dropped")
             self._owner.method_failed(self, "", error)
 
     def _on_connection_failed(self, event: ConnectionFailed, direct: bool) -> None:
