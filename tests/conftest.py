@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Generator
+
 import pytest
 
 SEEDS_PER_TEST = 25
@@ -16,6 +19,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="how many seeded worlds each swarm test simulates (default: 200)",
     )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect tests with the garbage collector off.
+
+    CPython 3.11 keeps the recursion depth of `ast` conversions in one place for all of them: when a
+    collection in the middle of one runs a finalizer that formats a traceback, which parses source
+    again, the first ends with "SystemError: AST constructor recursion depth mismatch".
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

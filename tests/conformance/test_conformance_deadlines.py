@@ -35,24 +35,23 @@ def test_a_deadline_that_a_command_sets(platform: Platform) -> None:
 
 def test_no_machine_is_told_the_time_early(platform: Platform) -> None:
     """A timer that was set for an earlier deadline is not passed on as a spurious call."""
-    machine = DeadlineMachine(platform.driver.now() + 0.02)
+    machine = DeadlineMachine()
     client, _ = pair(platform, machine, TalkingMachine())
-    machine.due = due = platform.driver.now() + 0.06
-    client.link.wake()
+    machine.due = platform.driver.now() + 0.01
+    client.link.settle()
+    machine.due = due = platform.driver.now() + 0.05
     platform.turn_until(lambda: Ended() in client.handler.events)
     assert [told for told, _ in machine.told] == [due]
     machine.due = platform.driver.now() + 0.01
-    client.link.wake()
-    platform.turn_until(in_time(platform.driver, 0.002))
+    client.link.settle()
     machine.due = None
-    client.link.wake()
-    platform.turn_until(in_time(platform.driver, 0.02))
+    platform.turn_until(in_time(platform.driver, 0.03))
     assert len(machine.told) == 1
 
 
 def test_a_deadline_that_moves_with_every_message_costs_no_timers(platform: Platform) -> None:
     """A keep-alive that is put off is re-armed when its old time comes, not at every message."""
-    server = DeadlineMachine(move_on_data=0.05)
+    server = DeadlineMachine(move_on_data=0.5)
     client, far = pair(platform, TalkingMachine(), server)
     set_for_server: list[float] = []
     call_at = platform.driver.call_at
@@ -71,7 +70,7 @@ def test_a_deadline_that_moves_with_every_message_costs_no_timers(platform: Plat
     platform.turn_until(lambda: Ended() in far.handler.events)
     assert len(server.told) == 1
     assert server.told[0][1] >= server.told[0][0]
-    assert len(set_for_server) <= 2 + (messages_took + 0.1) / 0.05
+    assert len(set_for_server) <= 2 + (messages_took + 1.0) / 0.5
 
 
 def test_a_machine_whose_deadline_does_not_move_is_broken(platform: Platform) -> None:
@@ -101,10 +100,12 @@ def test_a_handle_timeout_that_raises_ends_the_link(platform: Platform) -> None:
 
 def test_no_deadline_after_the_end(platform: Platform) -> None:
     """A link that has ended tells its machine no time."""
-    machine = DeadlineMachine(platform.driver.now() + 0.02)
+    machine = DeadlineMachine()
     client, _ = pair(platform, machine, TalkingMachine())
+    machine.due = platform.driver.now() + 0.01
+    client.link.settle()
     client.link.abort()
-    platform.turn_until(in_time(platform.driver, 0.05))
+    platform.turn_until(in_time(platform.driver, 0.03))
     assert machine.told == []
 
 

@@ -35,19 +35,19 @@ def test_a_peer_that_takes_nothing_is_dropped(platform: Platform) -> None:
 
 def test_progress_ends_the_watch(platform: Platform) -> None:
     """Once everything has been taken, an idle link may stay idle for as long as it likes."""
-    platform.driver.write_deadline = 0.1
     client, server = pair(platform, TalkingMachine(), TalkingMachine())
     server.machine.wants_read = False
     server.link.wake()
     platform.turn_until(in_time(platform.driver, 0.01))
     client.say(PLENTY[: platform.bulk])
     platform.turn_until(lambda: client.link.unsent > 0)
+    assert client.link._write_timer is not None
     server.machine.wants_read = True
     server.link.wake()
     platform.turn_until(lambda: len(server.machine.received) == min(len(PLENTY), platform.bulk))
-    platform.turn_until(in_time(platform.driver, 0.3))
+    platform.turn_until(lambda: client.handler.writable == 1)
+    assert client.link._write_timer is None
     assert not client.handler.closed
-    assert client.handler.writable == 1
 
 
 def test_a_slow_peer_is_not_dropped(socket_platform: Platform, peers: Peers) -> None:

@@ -259,10 +259,12 @@ async def _until_refused(node: Node) -> None:
     while True:
         try:
             reader, writer = await asyncio.open_connection(host, int(port))
+            await reader.read()  # until it is let go of, for it came before the listener was closed
+            writer.close()
         except ConnectionRefusedError:
             return
-        await reader.read()  # accepted before the listener was closed: let go of in good order
-        writer.close()
+        except ConnectionResetError:
+            continue  # it was waiting to be accepted when the listener was closed
 
 
 @needs_signals

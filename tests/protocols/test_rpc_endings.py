@@ -9,6 +9,7 @@ from helianthus.protocols.errors import LocalProtocolError, RemoteProtocolError
 from helianthus.protocols.machine import Closing, ConnectionFailed
 from helianthus.protocols.rpc import (
     CallFailed,
+    CancelReceived,
     Flow,
     GoawayReceived,
     HelloReceived,
@@ -241,6 +242,17 @@ def test_a_reason_as_long_as_a_message_is_told_whole_and_repeated_in_part() -> N
     assert [message[:2] for message in talk.said()] == [[1, 4]]
 
 
+def test_a_reason_of_ours_as_long_as_a_message_is_repeated_in_part_too() -> None:
+    talk = Talk(initiator=False, extended=False)
+    talk.hear([0, 1, "run", []])
+    talk.session.goaway("ü" * 3_000_000)
+    talk.hear([0, 3, "m", []])
+    (refusal,) = talk.said()
+    assert refusal[:2] == [1, 3]
+    assert len(refusal[2][1]) < MAX_REASON + 100
+    assert talk.session.state is DRAINING
+
+
 # -- close -------------------------------------------------------------------------------------------
 
 
@@ -283,10 +295,12 @@ def test_after_the_peers_end_its_requests_are_still_answered() -> None:
     talk.hear([0, 2, "m", [], {"timeout": 5000}], [0, 4, "m", []])
     talk.events()
     talk.end()
-    assert failed(talk.events()) == {
+    events = talk.events()
+    assert failed(events) == {
         calls[0]: (StatusCode.UNAVAILABLE, True),
         calls[1]: (StatusCode.UNAVAILABLE, False),
     }
+    assert events[2:] == [CancelReceived(2), CancelReceived(4)], "whoever called has gone"
     assert (talk.session.state, talk.session.closing) == (DRAINING, Closing.OPEN)
     assert talk.said() == [], "a call that has failed is not sent"
     talk.wait(5.0)
@@ -296,6 +310,15 @@ def test_after_the_peers_end_its_requests_are_still_answered() -> None:
     talk.session.respond(4, "four")
     assert talk.said() == [[1, 2, None, "two"], [1, 4, None, "four"]]
     assert (talk.session.state, talk.session.closing) == (ENDED, Closing.FULL)
+
+
+def test_a_plain_peer_may_end_its_direction_and_wait_for_answers() -> None:
+    talk = Talk(initiator=False, extended=False)
+    talk.hear([0, 1, "m", []])
+    talk.end()
+    assert [type(event) for event in talk.events()] == [RequestReceived]
+    talk.session.respond(1, "one")
+    assert talk.said() == [[1, 1, None, "one"]]
 
 
 def test_the_peers_end_while_idle_ends_the_session() -> None:

@@ -225,6 +225,15 @@ def test_no_more_bytes_of_requests_than_max_request_bytes(split: Any) -> None:
     assert talk.event(RequestReceived).msgid == 6
 
 
+def test_requests_of_exactly_max_request_bytes_are_taken() -> None:
+    talk = Talk(limits=RpcLimits(max_request_bytes=8000))
+    sizes = [len(large_request(msgid, 4000)) for msgid in (2, 4)]
+    talk.hear_bytes(large_request(2, 4000 + 4000 - sizes[0]) + large_request(4, 4000 + 4000 - sizes[1]))
+    assert [type(event) for event in talk.events()] == [RequestReceived] * 2
+    talk.hear([0, 6, "m", []])
+    assert list(refusals(talk)) == [6]
+
+
 def test_small_messages_in_the_same_read_do_not_make_a_large_one_look_small() -> None:
     talk = Talk(limits=RpcLimits(max_request_bytes=10_000))
     for msgid in (2, 4, 6):

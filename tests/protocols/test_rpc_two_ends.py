@@ -444,8 +444,10 @@ class TwoEnds(RuleBasedStateMachine):
 
     def on_CancelReceived(self, end: End, event: CancelReceived) -> None:  # noqa: N802
         calls = [call for call in self.by_tag.values() if call.msgid == event.msgid and call.run]
-        assert any(call.over or self.other(end).session.state is SessionState.ENDED for call in calls) or any(
-            self.queued_end(self.other(end), call) for call in calls
+        assert (
+            end.told_end  # a caller that has gone wants nothing any more
+            or any(call.over or self.other(end).session.state is SessionState.ENDED for call in calls)
+            or any(self.queued_end(self.other(end), call) for call in calls)
         )
 
     def queued_end(self, end: End, call: Call) -> bool:

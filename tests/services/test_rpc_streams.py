@@ -406,7 +406,7 @@ def test_credit_is_the_receivers_choice(run_on: Ground) -> None:
     run_on(scenario)
 
 
-# -- ends -----------------------------------------------------------------------------------------------------
+# -- ends -----------------------------------------------------------------------------------------
 
 
 def test_a_callee_that_has_enough_ends_the_call(run_on: Ground) -> None:
@@ -427,7 +427,7 @@ def test_the_end_of_the_callers_items_is_met_as_the_end(run_on: Ground) -> None:
         client = await bench.pair(Counting())
         stream = client.stream("counting.first", 3)
         await stream.send(1)
-        with pytest.raises(RpcError, match="StopAsyncIteration|RuntimeError") as caught:
+        with pytest.raises(RpcError, match=r"StopAsyncIteration|RuntimeError") as caught:
             await stream
         assert caught.value.code is StatusCode.UNKNOWN
         bench.take_errors()

@@ -188,7 +188,7 @@ def test_awaiting_inside_an_except_or_finally_of_a_cancelled_task(run_on: Ground
 
 
 def test_many_rounds_of_tasks_that_wake_each_other(run_on: Ground) -> None:
-    """Answers resume tasks directly, in the middle of the driver's work; futures between tasks mix with that."""
+    """Answers resume tasks in the middle of the driver's work; futures between tasks mix with that."""
 
     async def scenario(bench: Bench) -> None:
         client = await bench.pair(Echo())

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import LocalProtocolError, RemoteProtocolError
 from ..machine import Action, Buffer, Closing, ConnectionFailed, Outcome
-from .events import CallFailed, HelloReceived, RequestExpired, RpcEvent
+from .events import CallFailed, CancelReceived, HelloReceived, RequestExpired, RpcEvent
 from .keepalive import PingJudge, PingSender
 from .limits import CLIENT_KEEP_ALIVE, SERVER_KEEP_ALIVE, KeepAlive, RpcLimits
 from .messages import clip
@@ -175,7 +175,12 @@ class SessionBase:
     # -- inputs -------------------------------------------------------------------------------------
 
     def receive_eof(self, now: float) -> None:
-        """The peer sends no more: its requests are still answered, our calls cannot be."""
+        """The peer sends no more: its requests are still answered, our calls cannot be.
+
+        A plain peer may have ended only its own direction and wait for the answers. One with the
+        extensions never does that: it has gone, perhaps killed in the middle of a call, and what
+        runs for it is cancelled as if it had said so.
+        """
         if self.state is SessionState.ENDED or self._peer_ended:
             return
         if self._decoder.incomplete:
@@ -188,6 +193,8 @@ class SessionBase:
         self._peer_ended = True
         self._refuses_calls = "the peer ended the connection"
         self._fail_calls(StatusCode.UNAVAILABLE, self._refuses_calls)
+        if self.peer is not None:
+            self._events.extend(map(CancelReceived, self._requests.sizes))
         self._move(SessionInput.EOF)
         self._finish_draining()
 
