@@ -14,7 +14,7 @@ import argparse
 import time
 
 import helianthus
-from helianthus.drivers.base import Driver
+from helianthus import Driver
 
 FRAME = 1 / 60
 

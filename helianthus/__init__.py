@@ -1,5 +1,6 @@
 """Helianthus: network services on sans-I/O protocol machines with swappable drivers."""
 
+from .drivers.base import Driver
 from .drivers.choose import driver, run
 from .protocols.rpc import KeepAlive, RpcLimits, StatusCode
 from .services.rpc import (
@@ -25,6 +26,7 @@ __all__ = [
     "CallContext",
     "CancelToken",
     "Client",
+    "Driver",
     "KeepAlive",
     "Peer",
     "RpcError",
