@@ -577,6 +577,8 @@ class AsyncioListener(Listener):
             return
         link = AsyncioLink(self._driver, machine, handler, peer)
         link.connect_with(self._driver.start_task(_take_up(self._loop, sock, link)), sock)
+        if self._driver.closed:  # by `accept`, when there was no link to abort yet
+            link.abort()
 
     def _report(self, error: Exception) -> None:
         self._driver.on_error(error)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -158,13 +160,11 @@ def test_post_to_a_closed_driver(platform: Platform) -> None:
     driver = platform.driver
     driver.close()
     ran: list[int] = []
-    reader, writer = os.pipe()  # likely to get the numbers that the driver has given back
-    try:
-        os.set_blocking(reader, False)
+    with contextlib.ExitStack() as stack:  # these are likely to get the numbers it has given back
+        ends = [stack.enter_context(end) for _ in range(4) for end in socket.socketpair()]
         driver.post(lambda: ran.append(1))
-        with pytest.raises(BlockingIOError):
-            os.read(reader, 1)
-    finally:
-        os.close(reader)
-        os.close(writer)
+        for end in ends:
+            end.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                end.recv(1)
     assert ran == []

@@ -131,6 +131,14 @@ def test_many_timers_are_cheap_to_cancel(platform: Platform) -> None:
     platform.turn_until(in_time(driver, 0.001))
 
 
+def test_the_clock_goes_on_while_nobody_turns_the_driver(socket_platform: Platform) -> None:
+    """A timeout counted from `now()` begins now, not when the driver was last turned."""
+    socket_platform.turn(0.0)
+    before = socket_platform.driver.now()
+    time.sleep(0.02)
+    assert socket_platform.driver.now() - before >= 0.02
+
+
 def test_waiting_costs_no_processor_time(socket_platform: Platform) -> None:
     """While a timer is far away and nothing else happens, the driver sleeps."""
     driver = socket_platform.driver

@@ -117,7 +117,7 @@ def test_what_exceeds_the_grace_period_is_cancelled(run_on: Ground) -> None:
             await service.happened(name, "began")
         began = bench.driver.now()
         assert not await server.drain(grace=0.05)
-        assert bench.driver.now() - began >= 0.05
+        assert bench.driver.now() - began >= 0.045  # uvloop's timers count whole milliseconds
         for name in "abs":
             assert "cancelled" in service.entries(name)
             assert "finally" in service.entries(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -83,18 +82,18 @@ def test_a_call_that_was_queued_has_not_run(run_on: Ground) -> None:
         end.machine.wants_read = False
         assert end.link is not None
         end.link.wake()
-        filling = asyncio.ensure_future(client.call("far.large", bytes(4_000_000)))
-        more = [asyncio.ensure_future(client.call("far.large", bytes(4_000_000))) for _ in range(3)]
-        await until(lambda: client._peer is not None and client._peer.link is not None and client._peer.link.unsent)
-        behind = await begin(client, "a", "b")
         peer = client._peer
         assert peer is not None
+        assert peer.link is not None
+        (sent,) = await begin(client, "sent")
+        for _ in range(10):
+            peer.notify("far.large", bytes(4_000_000))  # more than any system's buffers take
+        await until(lambda: peer.link.unsent)
+        behind = await begin(client, "a", "b")
         end.abort()
-        assert (await failure(filling)).maybe_executed
+        assert (await failure(sent)).maybe_executed
         for call in behind:
             assert not (await failure(call)).maybe_executed
-        for call in more:
-            await failure(call)
 
     run_on(scenario)
 
@@ -188,6 +187,7 @@ def test_a_peer_that_breaks_the_rules_ends_the_calls(
         assert error.maybe_executed
         assert "connection failed" in error.message
         assert any("the connection failed" in record.getMessage() for record in caplog.records)
+        end.finish()
         await hello(server, 2)
         await until(lambda: client.state is ChannelState.READY)
 
@@ -255,5 +255,3 @@ def test_what_surely_was_not_executed_was_not(seed: int) -> None:
             else:
                 assert times <= 1
         assert {"done", "maybe", "never"} == set(outcomes.values())
-
-
