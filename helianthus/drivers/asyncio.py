@@ -16,7 +16,6 @@ import importlib.util
 import math
 import random
 import socket
-import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -86,9 +85,6 @@ class AsyncioDriver(Driver):
                 loop = new_event_loop()
                 self._owns_loop = True
         self.loop = loop
-        # uvloop's own time is that of the present iteration's start, or of the last one's while
-        # nobody turns it: a timeout counted from there would end early.
-        self._clock = time.monotonic if type(loop).__module__.startswith("uvloop") else loop.time
         self._dirty: deque[Host[Any]] = deque()
         self._settle_due = False
         self._alarm: TimerHandle | None = None
@@ -110,7 +106,7 @@ class AsyncioDriver(Driver):
 
     def now(self) -> float:
         """Monotonic seconds of the loop."""
-        return self._clock()
+        return self.loop.time()
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call `callback` once, not before `when`; see `Driver.call_at`."""
@@ -317,14 +313,14 @@ class AsyncioDriver(Driver):
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm_at = when
-        delay = min(max(0.0, when - self._clock()), _LONGEST_WAIT)
+        delay = min(max(0.0, when - self.loop.time()), _LONGEST_WAIT)
         self._alarm = self.loop.call_later(math.ceil(delay * 1000) / 1000, self._run_timers)
 
     def _run_timers(self) -> None:
         self._alarm = None
         self._alarm_at = -math.inf  # timers that are added by the callbacks need no alarm yet
         try:
-            self._timers.run_due(self._clock(), self.on_error)
+            self._timers.run_due(self.loop.time(), self.on_error)
         finally:
             self._alarm_at = math.inf
             due = self._timers.next_time()

@@ -20,7 +20,7 @@ import socket
 import time
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -347,8 +347,8 @@ class Reactor(Driver, selectors.BaseSelector):
         return key
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        """The registered descriptors and their keys."""
-        return self._keys
+        """The registered descriptors and their keys; asyncio looks up by number and by object."""
+        return _Registered(self)
 
     def get_key(self, fileobj: Any) -> selectors.SelectorKey:
         """The key of a registered descriptor."""
@@ -363,6 +363,22 @@ class Reactor(Driver, selectors.BaseSelector):
             if key.fileobj is fileobj:
                 return key
         raise KeyError(f"{fileobj!r} is not registered")
+
+
+class _Registered(Mapping[Any, selectors.SelectorKey]):
+    """A reactor's keys, by descriptor number or by file object."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+
+    def __getitem__(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._reactor.get_key(fileobj)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._reactor._keys)
+
+    def __len__(self) -> int:
+        return len(self._reactor._keys)
 
 
 def _descriptor(fileobj: Any) -> int:

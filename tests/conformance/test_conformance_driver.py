@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import warnings
 from typing import Any
@@ -18,8 +19,6 @@ from helianthus.drivers.address import Address
 
 def test_a_flooding_peer_does_not_starve_the_others(socket_platform: Platform, peers: Peers) -> None:
     """Work per link and tick is capped: others are answered while one peer never stops."""
-    if hasattr(socket_platform.driver, "receive_buffer"):  # so that there is always more to read
-        socket_platform.driver.receive_buffer = memoryview(bytearray(4096))
     flooded = Accepting(lambda: BulkMachine(0, 1, seed=1))
     flood_at = socket_platform.driver.listen(socket_platform.address(), flooded)
     peer = peers.dial(flood_at.address)
@@ -41,6 +40,31 @@ def test_a_flooding_peer_does_not_starve_the_others(socket_platform: Platform, p
     socket_platform.turn_until(flooding.done)
     flooding.result()
     flood_at.close()
+
+
+def test_work_per_tick_is_capped(socket_platform: Platform, peers: Peers) -> None:
+    """Between two turns of the others a link is given a few pieces, however much has come for it."""
+    driver = socket_platform.driver
+    if hasattr(driver, "receive_buffer"):  # small pieces, of which the system then holds very many
+        driver.receive_buffer = memoryview(bytearray(1024))
+    accepting = Accepting(TalkingMachine)
+    listener = driver.listen(socket_platform.address(), accepting)
+    peer = peers.dial(listener.address)
+    socket_platform.turn_until(lambda: accepting.handlers and accepting.handlers[0].ready)
+    total = 4 * 1024 * 1024
+    peers.work(peer.sendall, bytes(total))
+    (machine,) = accepting.machines
+    receipts = [0]
+
+    def look() -> None:
+        receipts.append(machine.receipts)
+        if len(machine.received) < total:
+            driver.post(look)
+
+    driver.post(look)
+    socket_platform.turn_until(lambda: len(machine.received) == total)
+    assert max(after - before for before, after in itertools.pairwise(receipts)) <= 64
+    listener.close()
 
 
 def test_a_link_that_is_always_woken_does_not_starve_the_others(platform: Platform) -> None:

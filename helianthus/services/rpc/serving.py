@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import sys
-from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ...protocols.errors import LocalProtocolError
@@ -32,8 +30,6 @@ from .service import Kind, ServedMethod
 
 if TYPE_CHECKING:
     from .peer import Peer, PeerOwner
-
-_EAGER = sys.version_info >= (3, 12)  # tasks can begin at once, without a round through the loop
 
 
 class _Run:
@@ -203,7 +199,7 @@ class Serving:
         scope = contextvars.copy_context()
         scope.run(serving.set, context)
         body = self._run(run, msgid, method, positional, named)
-        task = _new_task(loop, body, scope)
+        task = loop.create_task(body, context=scope)
         if not task.done():
             run.task = task
             if run.stopped is not None and run.begun:  # it was, while the task could not be cancelled yet
@@ -324,11 +320,3 @@ def _text_of(error: BaseException) -> str:
 def _encodable(text: str) -> str:
     """Text without lone surrogates, which stand for bytes of file names that are no UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _new_task(
-    loop: asyncio.AbstractEventLoop, body: Coroutine[Any, Any, None], scope: contextvars.Context
-) -> asyncio.Task[None]:
-    if _EAGER:
-        return asyncio.Task(body, loop=loop, context=scope, eager_start=True)  # type: ignore[call-arg]  # 3.12
-    return loop.create_task(body, context=scope)
