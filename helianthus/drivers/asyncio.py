@@ -591,9 +591,11 @@ class AsyncioListener(Listener):
             return
         self._closed = True
         self._driver.listener_gone(self)
-        if self._task is not None:
+        if self._task is not None and not self._loop.is_closed():
+            self._task.add_done_callback(lambda _: self._socket.close())  # the loop still works on it
             self._task.cancel()
-        elif not self._loop.is_closed():
+            return
+        if not self._loop.is_closed():
             self._loop.remove_reader(self._socket)
         self._socket.close()
 

@@ -50,7 +50,9 @@ class Reactor(Driver, selectors.BaseSelector):
         super().__init__(rng)
         self.now = time.monotonic  # type: ignore[method-assign]  # the method, without its own frame
         self.receive_buffer = memoryview(bytearray(RECEIVE_BUFFER))
-        self.unread: deque[Watched] = deque()  # have more to read than one tick allows
+        # These have more to read than one tick allows. A dict for its order, and because each is to be
+        # in it once: a link that were entered again by every edge would soon be read from all day.
+        self.unread: dict[Watched, None] = {}
         self._dirty: deque[Host[Any]] = deque()
         self._connecting: dict[SocketLink[Any], None] = {}  # a dict for its order
         self._watched: dict[int, Watched] = {}
@@ -189,7 +191,7 @@ class Reactor(Driver, selectors.BaseSelector):
             watched.sock.close()  # without shutdown: the parent's connection lives on
         self._watched.clear()
         # new ones instead of clear(): the fork may have happened in a callback, inside their loops
-        self._posted, self._dirty, self.unread = deque(), deque(), deque()
+        self._posted, self._dirty, self.unread = deque(), deque(), {}
         self._timers = TimerHeap()
         self._threads = None
 
@@ -250,10 +252,13 @@ class Reactor(Driver, selectors.BaseSelector):
 
     def _read_on(self) -> None:
         """Go on with sockets that had more to read than one tick allows."""
-        unread = self.unread
-        for _ in range(len(unread)):
-            unread[0].ready(READ)
-            unread.popleft()
+        for watched in list(self.unread):
+            self.unread.pop(watched, None)
+            try:
+                watched.ready(READ)
+            except BaseException:
+                self.unread[watched] = None  # interrupted: it is to try again
+                raise
 
     def _run_posted(self) -> None:
         for _ in range(len(self._posted)):

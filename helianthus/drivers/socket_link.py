@@ -162,10 +162,10 @@ class SocketLink(Link[E]):
                 return
             if self.closed:
                 return
-        self._reactor.unread.append(self)
+        self._reactor.unread[self] = None
 
     def _resume_reading(self) -> None:
-        self._reactor.unread.append(self)
+        self._reactor.unread[self] = None
 
     def driver_closed(self) -> None:
         """The reactor is closing: so does the link."""
@@ -257,14 +257,14 @@ class SocketListener(Listener):
                 self._accept_failed(error)
                 return
             self._adopt(sock, peer)
-        self._reactor.unread.append(self)
+        self._reactor.unread[self] = None
 
     def _accept_failed(self, error: OSError) -> None:
         """Go on after what concerns one connection only; rest when descriptors have run out."""
         if error.errno in _WOULD_BLOCK:
             return
         if error.errno not in OUT_OF_FILES:  # the connection was reset before it was accepted
-            self._reactor.unread.append(self)
+            self._reactor.unread[self] = None
             return
         self._resting = True
         self._reactor.on_error(from_os_error(error, str(self.address)))

@@ -136,7 +136,7 @@ def test_the_clock_goes_on_while_nobody_turns_the_driver(socket_platform: Platfo
     socket_platform.turn(0.0)
     before = socket_platform.driver.now()
     time.sleep(0.02)
-    assert socket_platform.driver.now() - before >= 0.02
+    assert socket_platform.driver.now() - before > 0.015  # uvloop counts whole milliseconds
 
 
 def test_waiting_costs_no_processor_time(socket_platform: Platform) -> None:

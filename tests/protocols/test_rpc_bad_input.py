@@ -77,6 +77,8 @@ UNREADABLE = {
     "a long timestamp with too many nanoseconds": b"\x93\x02\xa1n\x91\xc7\x0c\xff" + b"\xff" * 12,
     "an array of 4 GiB": b"\xdd\xff\xff\xff\xff",
     "a map of 4 GiB": b"\xdf\xff\xff\xff\xff",
+    "an array of more than a million": b"\xdd\x00\x10\x00\x01",
+    "a map of more than a million": b"\xdf\x00\x10\x00\x01",
     "an array of more elements than a message has bytes": b"\xdd\x00\x40\x00\x01",
 }
 

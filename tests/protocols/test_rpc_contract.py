@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rpc_pair import HELLO, Talk, at_random, join, pack
 
@@ -36,6 +36,8 @@ from helianthus.protocols.rpc import (
     StatusCode,
     events,
 )
+
+at_any_speed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 EVENT_KINDS = [
     kind
@@ -293,7 +295,7 @@ def message_of(what: str, detail: Any) -> list[Any]:
     return HELLO if what == "hello" else [7, detail, True]
 
 
-@settings(deadline=None)
+@at_any_speed
 @given(script=steps, rng=st.randoms(use_true_random=False))
 def test_it_does_not_matter_when_outputs_are_drained(script: list[Step], rng: random.Random) -> None:
     """Except that what was not sent can be taken back; these scripts take nothing back."""

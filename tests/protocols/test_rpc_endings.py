@@ -377,6 +377,21 @@ def test_an_end_within_a_message_after_others() -> None:
     assert str(len(data) // 2 - 1) in str(events[1].error)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("how", ["goaway", "lost"])
+def test_calls_fail_in_the_order_of_their_ids(how: str) -> None:
+    """Whatever order the table happens to keep them in."""
+    talk = Talk()
+    ids = [33, 1, 17, 9, 25]
+    for msgid in ids:
+        talk.session._calls.next_msgid = msgid
+        assert talk.sent_call() == msgid
+    if how == "goaway":
+        talk.hear([8, None, "restart"])
+    else:
+        talk.lose()
+    assert list(failed(talk.events())) == sorted(ids)
+
+
 # -- loss --------------------------------------------------------------------------------------------
 
 

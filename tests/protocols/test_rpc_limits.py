@@ -279,6 +279,16 @@ def test_items_of_a_call_that_has_ended_still_count() -> None:
     assert talk.session.wants_read
 
 
+def test_after_the_end_nothing_pauses_reading() -> None:
+    """A driver reads on until the peer has closed its side, too."""
+    talk = Talk(limits=RpcLimits(max_buffered_items=10))
+    msgid = talk.sent_call("s", [], flow=Flow.FROM_CALLEE)
+    talk.hear([4, msgid, b"x" * 20])
+    assert not talk.session.wants_read
+    talk.session.close()
+    assert talk.session.wants_read
+
+
 def test_replies_that_the_peer_does_not_take_pause_reading() -> None:
     talk = Talk(limits=RpcLimits(pause_reading_at=100))
     talk.hear([0, 2, "m", []], [0, 4, "s", [], {"stream": 1}])

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import attrs
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from rpc_pair import HELLO, Pair, at_random, pack, unpack, whole
 
@@ -24,6 +24,8 @@ from helianthus.protocols.rpc import (
     SessionState,
     StatusCode,
 )
+
+at_any_speed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 NOW = 10.0
 LIMITS = RpcLimits(max_message_size=1024, max_calls=4, max_streams=2, stream_window=3, max_request_bytes=1500)
@@ -165,7 +167,7 @@ def check_sane(outcome: Outcome) -> None:
 # -- properties --------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
+@at_any_speed
 @given(data=garbage, sizes=cuts, extended=st.booleans(), end=st.booleans())
 @example(data=b"\x94\x01\x01" + b"\x91" * 1000 + b"\xc0\xc0", sizes=[1], extended=True, end=False)
 def test_garbage_never_raises_and_means_the_same_in_pieces(
@@ -176,7 +178,7 @@ def test_garbage_never_raises_and_means_the_same_in_pieces(
     assert hear(pieces(data, sizes), extended=extended, end=end) == at_once
 
 
-@settings(deadline=None)
+@at_any_speed
 @given(conversation=conversations, sizes=cuts, extended=st.booleans(), end=st.booleans())
 def test_a_conversation_means_the_same_in_pieces(
     conversation: list[Any], sizes: list[int], extended: bool, end: bool
@@ -188,7 +190,7 @@ def test_a_conversation_means_the_same_in_pieces(
     assert hear([pack(message) for message in conversation], extended=extended, end=end) == at_once
 
 
-@settings(deadline=None)
+@at_any_speed
 @given(
     conversation=conversations,
     sizes=cuts,
@@ -214,7 +216,7 @@ def test_a_conversation_with_one_byte_wrong_never_raises(
     assert hear(pieces(bytes(data), sizes), extended=True, end=True) == at_once
 
 
-@settings(deadline=None)
+@at_any_speed
 @given(conversation=conversations, more=garbage)
 def test_what_follows_a_conversation_takes_back_none_of_it(conversation: list[Any], more: bytes) -> None:
     """Events are kept whatever comes after them."""
@@ -227,7 +229,7 @@ def test_what_follows_a_conversation_takes_back_none_of_it(conversation: list[An
         assert after.events[: len(before.events)] == before.events
 
 
-@settings(deadline=None)
+@at_any_speed
 @given(st.lists(values, min_size=1, max_size=6), st.randoms(use_true_random=False))
 def test_values_arrive_as_they_were_sent(sent: list[Any], rng: Any) -> None:
     """As parameters, results, errors' details and items, through both sessions."""
@@ -249,7 +251,7 @@ def test_values_arrive_as_they_were_sent(sent: list[Any], rng: Any) -> None:
     assert calls == {}
 
 
-@settings(deadline=None)
+@at_any_speed
 @given(st.lists(st.floats(0.001, 100), min_size=1, max_size=30), st.lists(st.floats(0, 20), max_size=30))
 def test_every_deadline_is_kept_however_the_time_is_told(timeouts: list[float], steps: list[float]) -> None:
     """Early, late and for nothing: a call fails at the first time told that is not before its deadline."""
@@ -272,7 +274,7 @@ def test_the_strategies_reach_the_end_of_a_conversation() -> None:
     """A property is worth little where each example fails at its first message."""
     lengths: list[int] = []
 
-    @settings(deadline=None, max_examples=200, database=None, derandomize=True)
+    @settings(at_any_speed, max_examples=200, database=None, derandomize=True)
     @given(conversation=conversations)
     def measure(conversation: list[Any]) -> None:
         outcome = hear(list(whole(pack(*conversation))), extended=True)

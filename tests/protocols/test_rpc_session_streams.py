@@ -300,6 +300,13 @@ def test_consuming_after_the_end_of_a_call_grants_nothing() -> None:
     assert talk.said() == []
 
 
+def test_consuming_after_the_callers_end_grants_nothing() -> None:
+    talk = Talk(limits=SMALL)
+    talk.hear([0, 2, "s", [], {"stream": 2}], *([4, 2, number] for number in range(4)), [5, 2])
+    consume(talk.session, talk.events())
+    assert talk.said() == []
+
+
 def test_consuming_after_the_end_of_the_session_is_no_mistake() -> None:
     talk = Talk()
     msgid = talk.sent_call("s", [], flow=Flow.FROM_CALLEE)

@@ -70,6 +70,34 @@ def test_every_way_to_end_a_connection_ends_the_calls(run_on: Ground, how: str) 
     run_on(scenario)
 
 
+def test_a_call_that_was_queued_has_not_run(run_on: Ground) -> None:
+    """What the transport has not taken when the connection ends was never sent."""
+
+    async def scenario(bench: Bench) -> None:
+        server = RawServer()
+        client = await bench.client(server.url)
+        bench.at_the_end(server.close)
+        end = await hello(server)
+        await until(lambda: client.state is ChannelState.READY)
+        end.machine.wants_read = False
+        assert end.link is not None
+        end.link.wake()
+        peer = client._peer
+        assert peer is not None
+        assert peer.link is not None
+        (sent,) = await begin(client, "sent")
+        for _ in range(10):
+            peer.notify("far.large", bytes(4_000_000))  # more than any system's buffers take
+        await until(lambda: peer.link.unsent)
+        behind = await begin(client, "a", "b")
+        end.abort()
+        assert (await failure(sent)).maybe_executed
+        for call in behind:
+            assert not (await failure(call)).maybe_executed
+
+    run_on(scenario)
+
+
 def test_a_call_that_found_no_connection_has_not_run(run_on: Ground) -> None:
     async def scenario(bench: Bench) -> None:
         server = RawServer()

@@ -72,6 +72,7 @@ from .wire import (
 # An attribute of an enum costs more to look up than a message costs to tell apart.
 _OPEN = SessionState.OPEN
 _ENDED = SessionState.ENDED
+_STAYS_OPEN = Closing.OPEN
 _UNARY = Flow.UNARY
 
 
@@ -303,7 +304,7 @@ class RpcSession(SessionBase):
                     raise RemoteProtocolError(
                         f"unknown message type {kind}; this side knows 0 to {max(handlers)}"
                     )
-                if self._closing is not Closing.OPEN:
+                if self._closing is not _STAYS_OPEN:
                     return
         except RemoteProtocolError as error:
             self._fail(error)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ...drivers.address import Address
+from ...drivers.base import Driver
 from ...drivers.choose import driver as make_driver
 from .cancel import CancelToken
 from .channel import Channel, ChannelOptions, ChannelState
@@ -68,15 +69,23 @@ class BlockingClient:
         **keywords: Any,
     ) -> Any:
         """Call a method and return its result; as `Client.call`."""
-        peer, timeout = self._usable_peer(method, timeout, cancel)
+        token = self._relay(cancel)
+        peer, timeout = self._usable_peer(method, timeout, token)
         call = peer.start_call(method, join_params(method, params, keywords), timeout, meta)
-        if cancel is not None:
-            cancel.add_callback(lambda: call.give_up(cancel.reason))
+
+        def give_up() -> None:
+            call.give_up(token.reason if token is not None else "")
+
+        if token is not None:
+            token.add_callback(give_up)
         try:
             self._turn_until(call.done)
         except BaseException:  # a KeyboardInterrupt, most likely: nobody waits for the answer
             peer.forget(call.msgid)
             raise
+        finally:
+            if token is not None:
+                token.remove_callback(give_up)
         return call.result()
 
     def notify(
@@ -90,9 +99,10 @@ class BlockingClient:
         **keywords: Any,
     ) -> None:
         """Call a method without wanting an answer; returns when the operating system has it."""
-        peer, _ = self._usable_peer(method, timeout, cancel)
+        peer, _ = self._usable_peer(method, timeout, self._relay(cancel))
         peer.notify(method, *params, meta=meta, **keywords)
         link = peer.link
+        self._flush()
         self._turn_until(lambda: link is None or link.closed or not (peer.session.queued or link.unsent))
 
     def stream(
@@ -106,10 +116,11 @@ class BlockingClient:
         **keywords: Any,
     ) -> BlockingStream:
         """Call a method with stream items, either way or both; see `BlockingStream`."""
-        peer, timeout = self._usable_peer(method, timeout, cancel)
-        stream = StreamCall(method, join_params(method, params, keywords), timeout, cancel, meta)
+        token = self._relay(cancel)
+        peer, timeout = self._usable_peer(method, timeout, token)
+        stream = StreamCall(method, join_params(method, params, keywords), timeout, token, meta)
         peer.start_stream(stream)
-        return BlockingStream(stream, self._turn_until)
+        return BlockingStream(stream, self._turn_until, self._flush)
 
     def service(self, name: str) -> BlockingProxy:
         """An object whose methods are those of a service."""
@@ -127,18 +138,29 @@ class BlockingClient:
         """Turn until there is a connection with room for a call."""
         check_cancel(cancel)
         channel = self._channel
+        if channel.state is ChannelState.CLOSED:
+            raise channel.unavailable()
         timeout, _ = inherit(self._driver.now(), timeout, None)
         deadline = None if timeout is None else time.monotonic() + timeout
 
         def usable() -> bool:
             if cancel is not None and cancel.cancelled:
                 return True
+            if channel.peer is not None and channel.peer.session.refuses_calls:
+                channel.let_go(channel.peer)
             if channel.peer is not None:
                 return not channel.peer.full
             return channel.state is not ChannelState.CONNECTING
 
-        self._driver.poll(0)  # a server that has gone since the last call is found out now
-        if not self._turn_until(usable, deadline):
+        if cancel is not None:
+            cancel.add_callback(_nothing)  # the relay turns the driver for it, and then we look again
+        try:
+            self._driver.poll(0)  # a server that has gone since the last call is found out now
+            in_time = self._turn_until(usable, deadline)
+        finally:
+            if cancel is not None:
+                cancel.remove_callback(_nothing)
+        if not in_time:
             raise expired(f"{method} at {self._address} ({channel.state.value})")
         check_cancel(cancel)
         if channel.peer is None:
@@ -156,13 +178,69 @@ class BlockingClient:
                 return False
         return True
 
+    def _flush(self) -> None:
+        """Give the operating system what it takes of what is queued, without waiting for anything.
+
+        A turn that waits flushes first, but then waits for something to happen.
+        """
+        if self._channel.state is not ChannelState.CLOSED:
+            self._driver.poll(0)
+
+    def _relay(self, cancel: CancelToken | None) -> CancelToken | None:
+        return None if cancel is None else _Relay(cancel, self._driver)
+
+
+class _Relay(CancelToken):
+    """A token whose callbacks come in the driver's turn, whichever thread or signal handler cancels it."""
+
+    def __init__(self, token: CancelToken, driver: Driver) -> None:
+        super().__init__()
+        self._token = token
+        self._driver = driver
+        self._relayed: dict[Callable[[], None], Callable[[], None]] = {}
+        self.reason = token.reason
+
+    @property
+    def cancelled(self) -> bool:
+        if self._token.cancelled:
+            self.reason = self._token.reason
+        return self._token.cancelled
+
+    def add_callback(self, callback: Callable[[], None]) -> None:
+        def in_turn() -> None:
+            self.reason = self._token.reason
+            callback()
+
+        def relayed() -> None:
+            self._driver.post(in_turn)
+
+        self._relayed[callback] = relayed
+        self._token.add_callback(relayed)
+        if self._token.cancelled:  # by another thread, just now: twice is better than never
+            relayed()
+
+    def remove_callback(self, callback: Callable[[], None]) -> None:
+        relayed = self._relayed.pop(callback, None)
+        if relayed is not None:
+            self._token.remove_callback(relayed)
+
+
+def _nothing() -> None:
+    """What is called only so that the driver turns."""
+
 
 class BlockingStream:
     """A call with stream items; iterate over those of the callee."""
 
-    def __init__(self, stream: StreamCall, wait: Callable[[Callable[[], bool]], object]) -> None:
+    def __init__(
+        self,
+        stream: StreamCall,
+        wait: Callable[[Callable[[], bool]], object],
+        flush: Callable[[], None],
+    ) -> None:
         self._stream = stream
         self._wait = wait
+        self._flush = flush
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -178,10 +256,12 @@ class BlockingStream:
         """Send an item, as soon as the callee takes it; raises `RpcError` where the call has ended."""
         self._wait(lambda: self._stream.outgoing.ready)
         self._stream.outgoing.send_now(item)
+        self._flush()
 
     def end(self) -> None:
         """Send no more items; the call goes on until the callee ends it."""
         self._stream.end_now()
+        self._flush()
 
     def result(self) -> Any:
         """Wait for the end of the call and return its result; as `StreamCall.result`."""
@@ -195,6 +275,7 @@ class BlockingStream:
 
     def __exit__(self, *exc_info: object) -> None:
         self._stream.give_up("the block that used the stream ended")
+        self._flush()
 
 
 class BlockingProxy:

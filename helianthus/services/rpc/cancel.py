@@ -8,6 +8,9 @@ from collections.abc import Callable
 class CancelToken:
     """Given to operations as `cancel=`; `cancel()` ends all of them. It stays cancelled.
 
+    Operations of a `BlockingClient` may be cancelled from another thread or a signal handler,
+    others from within their event loop only.
+
     Attributes:
         reason: What `cancel` was given.
     """

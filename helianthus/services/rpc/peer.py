@@ -454,6 +454,7 @@ class Peer:
             self._owner.method_failed(self, "", error)
 
     def _on_connection_failed(self, event: ConnectionFailed, direct: bool) -> None:
+        self._serving.cancel_all()
         self._owner.method_failed(self, "", event.error)
 
     def _admit(self, *, direct: bool) -> None:

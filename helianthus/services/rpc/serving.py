@@ -57,6 +57,7 @@ class Serving:
         self._owner = owner
         self._runs: dict[int, _Run] = {}
         self._notified: dict[_Run, None] = {}  # runs of notifications have no message id
+        self._dropping = False  # notifications, and that has been reported
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -84,11 +85,25 @@ class Serving:
         method = self._methods.get(event.method)
         if method is None:
             return
+        if method.kind is not Kind.FUNCTION and not self._takes_notification(method):
+            return
         try:
             method.check(event.params)
             self._begin_run(None, method, event.params, event.meta or {}, None)
         except Exception as error:  # noqa: BLE001 - reported; there is nobody to answer
             self._owner.method_failed(self._peer, event.method, error)
+
+    def _takes_notification(self, method: ServedMethod) -> bool:
+        """Whether another one may run as a task; each series of those that are dropped is reported once."""
+        limit = self._session.limits.max_calls
+        takes = len(self._notified) < limit
+        if not takes and not self._dropping:
+            reason = f"more than max_calls ({limit}) notifications run; what exceeds them is dropped"
+            self._owner.method_failed(
+                self._peer, method.name, RpcError(StatusCode.RESOURCE_EXHAUSTED, reason, maybe_executed=False)
+            )
+        self._dropping = not takes
+        return takes
 
     def on_cancel(self, event: CancelReceived, direct: bool) -> None:
         """The caller has given a request up."""
