@@ -291,14 +291,34 @@ def test_after_the_end_nothing_pauses_reading() -> None:
 
 def test_replies_that_the_peer_does_not_take_pause_reading() -> None:
     talk = Talk(limits=RpcLimits(pause_reading_at=100))
-    talk.hear([0, 2, "m", []], [0, 4, "s", [], {"stream": 1}])
-    for _ in range(4):
-        talk.session.send_item(4, b"x" * 20)
+    talk.hear([0, 2, "m", []], [0, 4, "m", []])
+    talk.session.respond(2, b"x" * 94)
     assert talk.session.queued == 100
     assert talk.session.wants_read
-    talk.session.respond(2, None)
+    talk.session.respond(4, None)
     assert not talk.session.wants_read
     talk.said()
+    assert talk.session.wants_read
+
+
+def test_replies_pause_nothing_while_we_wait_for_some_ourselves() -> None:
+    """Two ends whose replies are stuck would wait for each other to read."""
+    talk = Talk(limits=RpcLimits(pause_reading_at=100))
+    msgid = talk.sent_call("m", [])
+    talk.hear([0, 2, "m", []])
+    talk.session.respond(2, b"x" * 1000)
+    assert talk.session.wants_read
+    talk.hear([1, msgid, None, None])
+    assert not talk.session.wants_read
+
+
+def test_items_pause_nothing() -> None:
+    """They wait for credit and for room by themselves, and may go both ways at once."""
+    talk = Talk(limits=RpcLimits(pause_reading_at=100))
+    talk.hear([0, 4, "s", [], {"stream": 1}])
+    for _ in range(10):
+        talk.session.send_item(4, b"x" * 20)
+    assert talk.session.queued > 100
     assert talk.session.wants_read
 
 

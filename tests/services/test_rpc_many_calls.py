@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from rpc_bench import Bench, Ground, until
-from rpc_raw import HELLO, REQUEST, RESPONSE, raw_client
+from rpc_raw import CANCEL, HELLO, REQUEST, RESPONSE, raw_client
 
 from helianthus import RpcError, RpcLimits, Service, StatusCode, method
 
@@ -46,8 +46,13 @@ class Counter(Service):
         return len(data)
 
     @method
-    def open_gate(self) -> None:
-        self.gate.set()
+    def big(self, size: int) -> bytes:
+        return bytes(size)
+
+    @method
+    async def big_later(self, size: int) -> bytes:
+        await asyncio.sleep(0.01)
+        return bytes(size)
 
 
 @pytest.mark.parametrize("timeout", [None, 25.0])
@@ -139,6 +144,32 @@ def test_waiting_calls_that_are_cancelled_let_others_pass(run_on: Ground) -> Non
     run_on(scenario)
 
 
+def test_waiting_streams_that_are_given_up_at_once_let_others_pass(run_on: Ground) -> None:
+    """Whoever is let in leaves in the same moment, in the middle of letting others in."""
+
+    async def scenario(bench: Bench) -> None:
+        service = Counter()
+        server = await bench.serve(service)
+        client = await bench.client(server, limits=RpcLimits(max_calls=1))
+        running = asyncio.ensure_future(client.call("counter.later", 0))
+        await until(lambda: service.running == 1)
+
+        async def look_in() -> None:
+            async with client.stream("counter.later", 1):
+                pass
+
+        looking = [asyncio.ensure_future(look_in()) for _ in range(5)]
+        last = asyncio.ensure_future(client.call("counter.now", 2))
+        await asyncio.sleep(0)
+        service.gate.set()
+        assert await running == 0
+        await asyncio.gather(*looking)
+        assert await last == 2
+        assert len(bench.connected) == 1
+
+    run_on(scenario)
+
+
 def test_waiting_calls_survive_the_connection(run_on: Ground) -> None:
     """What had not been sent when the connection broke goes to the next one."""
 
@@ -184,6 +215,86 @@ def test_much_data_at_once_does_not_pile_up(run_on: Ground) -> None:
         if watching is not None:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
+
+    run_on(scenario)
+
+
+@pytest.mark.parametrize("name", ["big", "big_later"])
+def test_more_in_answers_than_may_be_queued(run_on: Ground, name: str) -> None:
+    """A hundred mebibytes were asked for at once: they come as fast as they are taken."""
+
+    async def scenario(bench: Bench) -> None:
+        service = Counter()
+        client = await bench.pair(service)
+        sizes = [1_000_000 + number for number in range(100)]
+        answers = await asyncio.gather(*(client.call(f"counter.{name}", size) for size in sizes))
+        assert [len(answer) for answer in answers] == sizes
+        assert len(bench.connected) == 1
+        assert bench.connected[0].in_flight == 0
+
+    run_on(scenario)
+
+
+def test_more_in_answers_both_ways_at_once(run_on: Ground) -> None:
+    async def scenario(bench: Bench) -> None:
+        server = await bench.serve(Counter())
+        client = await bench.client(server, Counter())
+        await client.call("counter.now", 1)
+        (peer,) = server.peers
+        answers = await asyncio.gather(
+            *(
+                end.call(f"counter.{name}", 400_000)
+                for _ in range(40)
+                for end in (client, peer)
+                for name in ("big", "big_later")
+            )
+        )
+        assert {len(answer) for answer in answers} == {400_000}
+
+    run_on(scenario)
+
+
+@pytest.mark.parametrize("how", ["cancel", "expire", "leave"])
+def test_requests_that_are_held_back_can_be_given_up(run_on: Ground, how: str) -> None:
+    """They have not begun, and never do."""
+
+    async def scenario(bench: Bench) -> None:
+        service = Counter()
+        server = await bench.serve(service, limits=RpcLimits(pause_reading_at=2**26))  # to read on meanwhile
+        end = await raw_client(server)
+        bench.at_the_end(end.abort)
+        end.say(HELLO)
+        assert await end.hear() == HELLO
+        end.machine.wants_read = False
+        assert end.link is not None
+        end.link.wake()
+        end.say(*([REQUEST, 2 * n + 1, "counter.big", [2_000_000]] for n in range(10)))
+        meta = {"timeout": 300} if how == "expire" else {}
+        end.say(*([REQUEST, 2 * n + 101, "counter.now", [n], meta] for n in range(10)))
+        peer = bench.connected[0]
+        await until(lambda: peer.in_flight >= 15)
+        if how == "leave":
+            end.abort()
+            await until(lambda: bench.disconnected)
+            assert service.order == []
+            return
+        if how == "cancel":
+            end.say(*([CANCEL, 2 * n + 101] for n in range(10)))
+        await until(lambda: peer.in_flight <= 10)
+        end.machine.wants_read = True
+        end.link.wake()
+        answers = {}
+        for _ in range(20):
+            _, msgid, error, result = await end.hear()
+            answers[msgid] = error[0] if error is not None else len(result)
+        expected = StatusCode.CANCELLED if how == "cancel" else StatusCode.DEADLINE_EXCEEDED
+        assert answers == {
+            **{2 * n + 1: 2_000_000 for n in range(10)},
+            **{2 * n + 101: expected for n in range(10)},
+        }
+        assert service.order == []
+        end.say([REQUEST, 201, "counter.now", [1]])
+        assert await end.hear() == [RESPONSE, 201, None, 1]
 
     run_on(scenario)
 

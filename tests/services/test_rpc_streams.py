@@ -11,7 +11,7 @@ import pytest
 from rpc_bench import Bench, Ground, until
 from rpc_waiting import Waiting
 
-from helianthus import Client, RpcError, RpcLimits, Service, StatusCode, StreamCall, method
+from helianthus import Client, Peer, RpcError, RpcLimits, Service, StatusCode, StreamCall, method
 
 WINDOW = 64
 """Items that may be under way: `RpcLimits.stream_window`."""
@@ -342,6 +342,30 @@ def test_large_items_do_not_pile_up(run_on: Ground) -> None:
             most = max(most, *(peer.session.queued for peer in bench.connected))
         assert number == 100
         assert most <= 2 * 1024 * 1024
+
+    run_on(scenario)
+
+
+def test_large_items_both_ways_at_once(run_on: Ground) -> None:
+    """Both ends have more to say than the transport takes: neither may wait for the other to read first."""
+
+    async def scenario(bench: Bench) -> None:
+        server = await bench.serve(Counting())
+        client = await bench.client(server, Counting())
+        await client.call("counting.add", 1, 1)
+        (peer,) = server.peers
+
+        async def take(end: Client | Peer, size: int) -> list[int]:
+            return [len(item) async for item in end.stream("counting.large", 60, size)]
+
+        async with asyncio.TaskGroup() as group:
+            taken = [
+                group.create_task(take(end, size))
+                for end in (client, peer)
+                for size in (100_000, 200_000, 100_000, 300_000)
+            ]
+        assert [task.result()[0] for task in taken] == [100_000, 200_000, 100_000, 300_000] * 2
+        assert all(len(task.result()) == 60 for task in taken)
 
     run_on(scenario)
 

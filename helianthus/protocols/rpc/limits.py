@@ -25,8 +25,9 @@ class RpcLimits:
         max_request_bytes: All unanswered requests of the peer together; one beyond it is answered
             RESOURCE_EXHAUSTED.
         max_buffered_items: Stream items that nobody has consumed yet; above it reading pauses.
-        pause_reading_at: Replies that the transport has not taken; above it reading pauses, so
-            that a peer which does not read cannot make us answer more.
+        pause_reading_at: Replies that the transport has not taken; above it reading pauses, unless
+            we wait for replies ourselves, so that a peer which does not read cannot make us answer
+            more.
         max_queued_output: Everything that the transport has not taken; the connection fails
             when replies exceed it, and our own commands are refused.
         max_cancelled: Calls of ours that were given up and whose answer is still awaited; the

@@ -248,7 +248,7 @@ class RpcSession(SessionBase):
         stream.credit -= 1
         self._output.add(data)
         if not stream.ours:
-            self._output.replies += len(data)
+            self._ping_judge.replied()
 
     def end_stream(self, msgid: int) -> None:
         """End the caller's half of a call's stream; repeated, or after the call, it does nothing."""

@@ -77,11 +77,14 @@ class SessionBase:
 
     @property
     def wants_read(self) -> bool:
-        """False while the peer does not read its replies, or nobody consumes its items."""
+        """False while the peer does not read its replies, or nobody consumes its items.
+
+        Replies pause nothing while we wait for some ourselves: two ends which both did that, each
+        with its replies stuck because the other does not read, would wait for ever.
+        """
         return (
-            self._output.replies <= self.limits.pause_reading_at
-            and self._buffered_items <= self.limits.max_buffered_items
-        )
+            self._output.replies <= self.limits.pause_reading_at or bool(self._calls.pending)
+        ) and self._buffered_items <= self.limits.max_buffered_items
 
     @property
     def queued(self) -> int:

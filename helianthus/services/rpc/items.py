@@ -88,7 +88,7 @@ class OutgoingItems:
     def __init__(self, peer: Peer, msgid: int) -> None:
         self._peer = peer
         self._msgid = msgid
-        self._waiters: deque[Waiter] = deque()
+        self._waiters: list[Waiter] = []
         self._stopped: Exception | None = None
 
     @property
@@ -119,8 +119,9 @@ class OutgoingItems:
 
     def wake(self, *, direct: bool) -> None:
         """There may be credit or room again."""
-        for _ in range(len(self._waiters)):
-            self._waiters.popleft().finish(None, None, direct=direct)
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.finish(None, None, direct=direct)
 
     def stop(self, error: Exception, *, direct: bool) -> None:
         """No more items can be sent: whoever tries gets `error`."""

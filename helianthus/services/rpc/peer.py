@@ -122,6 +122,7 @@ class Peer:
         self.link: Link[RpcEvent] | None = None
         self.loop = loop
         self.now = driver.now
+        self.post = driver.post
         self._owner = owner
         self.calls: dict[int, Call] = {}
         # Weak, so that a stream which its user drops is cancelled rather than kept for ever.
@@ -130,7 +131,7 @@ class Peer:
         self.max_calls = session.limits.max_calls
         self._waiting: deque[Waiter] = deque()
         # Half of what may be queued at all, where that is little, so that waiting comes before failing.
-        self._high_water = min(HIGH_WATER, session.limits.max_queued_output // 2)
+        self.high_water = min(HIGH_WATER, session.limits.max_queued_output // 2)
         self._answered = not session.extensions  # without having said hello before
         self.congested = False
         """Whether new calls should wait because too much is queued."""
@@ -223,7 +224,7 @@ class Peer:
             raise self._refusal(error) from error
         calls = self.calls
         call = calls[msgid] = Call(self, msgid, self.loop)
-        if session.queued > self._high_water:
+        if session.queued > self.high_water:
             self.congested = True
         link = self.link
         if link is not None and not link.woken:
@@ -291,7 +292,7 @@ class Peer:
     @property
     def flushing(self) -> bool:
         """Whether the transport takes what is queued, so that there is room after this turn."""
-        return self.link is not None and not self.link.unsent and self.session.queued > self._high_water
+        return self.link is not None and not self.link.unsent and self.session.queued > self.high_water
 
     async def room(self, cancel: CancelToken | None = None) -> None:
         """Wait until the peer can be called, or takes no calls any more.
@@ -331,7 +332,7 @@ class Peer:
 
     def may_send(self, msgid: int) -> bool:
         """Whether an item can be sent on a call's stream now."""
-        return self.session.credit(msgid) > 0 and self.session.queued <= self._high_water
+        return self.session.credit(msgid) > 0 and self.session.queued <= self.high_water
 
     def send_item(self, msgid: int, item: Any) -> None:
         """Send a stream item; raises `RpcError` where it cannot be sent."""
@@ -461,12 +462,12 @@ class Peer:
         """Let waiting callers go on, as many as there is room for."""
         self._measure()
         for _ in range(len(self._waiting)):
-            if self.full and not self.session.refuses_calls:
-                return
+            if not self._waiting or (self.full and not self.session.refuses_calls):
+                return  # whoever was resumed may have let others go on
             self._waiting.popleft().finish(None, None, direct=direct)
 
     def _measure(self) -> None:
-        self.congested = self.session.queued > self._high_water
+        self.congested = self.session.queued > self.high_water
 
     def wake(self) -> None:
         """The session was given commands: carry them out at the end of this turn."""

@@ -3,18 +3,24 @@
 Plain functions run straight from the event. Coroutines and async generators run as tasks; they end
 early when the caller cancels, when the deadline passes or when the connection is lost, and the
 answer is sent when the task has really ended, so that a request counts as in flight until then.
+
+While the peer does not take the answers that there are, requests are held back, and so are the
+results of coroutines. Otherwise a hundred requests for a large answer each, which arrive in one
+read, would fill memory before the first byte of the first answer could be sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections import deque
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ...protocols.errors import LocalProtocolError
 from ...protocols.rpc import (
     CancelReceived,
     CreditGranted,
+    Flow,
     ItemReceived,
     NotificationReceived,
     OversizedMessage,
@@ -27,6 +33,7 @@ from .context import CallContext, serving
 from .errors import RpcError
 from .items import IncomingItems, OutgoingItems
 from .service import Kind, ServedMethod
+from .waiter import Waiter
 
 if TYPE_CHECKING:
     from .peer import Peer, PeerOwner
@@ -58,6 +65,8 @@ class Serving:
         self._runs: dict[int, _Run] = {}
         self._notified: dict[_Run, None] = {}  # runs of notifications have no message id
         self._dropping = False  # notifications, and that has been reported
+        self._held: deque[RequestReceived | Waiter] = deque()  # until there is room for answers
+        self._resume_due = False
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -67,7 +76,13 @@ class Serving:
     # -- events -----------------------------------------------------------------------------------
 
     def serve(self, event: RequestReceived) -> None:
-        """Run a request's method."""
+        """Run a request's method, as soon as there is room for its answer."""
+        if (self._held or self._session.queued > self._peer.high_water) and event.flow is Flow.UNARY:
+            self._hold(event)
+        else:
+            self._serve_now(event)
+
+    def _serve_now(self, event: RequestReceived) -> None:
         method = self._methods.get(event.method)
         try:
             if method is not None and method.simple and event.meta is None:
@@ -134,15 +149,60 @@ class Serving:
             run.outgoing.wake(direct=direct)
 
     def wake(self) -> None:
-        """The transport takes data again: streams may go on."""
+        """The transport takes data again: streams and answers may go on."""
         for run in self._runs.values():
             if run.outgoing is not None:
                 run.outgoing.wake(direct=False)
+        if self._held:
+            self._resume()
 
     def cancel_all(self) -> None:
         """The connection ends: so does what runs for it."""
+        self._held.clear()
         for run in [*self._runs.values(), *self._notified]:
             self._cancel(run, RpcError(StatusCode.CANCELLED, "the caller's connection ended"))
+
+    # -- room for answers ---------------------------------------------------------------------------
+
+    def _hold(self, waiting: RequestReceived | Waiter) -> None:
+        """Keep something until there is room for an answer; in the order of coming."""
+        self._held.append(waiting)
+        self._resume_later()
+
+    async def _room(self) -> None:
+        """Wait until there is room for an answer."""
+        while self._session.queued > self._peer.high_water:
+            waiter = Waiter(self._peer.loop)
+            self._hold(waiter)
+            await waiter
+
+    def _resume_later(self) -> None:
+        """Look again when the transport has taken something."""
+        link = self._peer.link
+        if not self._resume_due and link is not None and not link.unsent:  # else `wake` is called
+            self._resume_due = True
+            self._peer.post(self._resume)
+
+    def _resume(self) -> None:
+        """Go on with as many as there is room for."""
+        self._resume_due = False
+        held, session, high_water = self._held, self._session, self._peer.high_water
+        while held and session.queued <= high_water:
+            waiting = held.popleft()
+            if isinstance(waiting, Waiter):
+                waiting.finish(None, None, direct=asyncio.current_task(self._peer.loop) is None)
+            elif session.awaits_answer(waiting.msgid):
+                self._serve_now(waiting)
+        if held:
+            self._resume_later()
+        self._peer.wake()
+
+    def _drop_held(self, msgid: int, reason: RpcError) -> None:
+        for waiting in self._held:
+            if isinstance(waiting, RequestReceived) and waiting.msgid == msgid:
+                self._held.remove(waiting)
+                self._answer_error(msgid, waiting.method, reason)
+                break
 
     # -- running ----------------------------------------------------------------------------------
 
@@ -234,6 +294,8 @@ class Serving:
                 await self._send_items(run, method.function(*positional, **named))
             else:
                 result = await method.function(*positional, **named)
+                if msgid is not None and self._session.queued > self._peer.high_water:
+                    await self._room()
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it becomes the answer
             failure = error
         if run.items is not None:
@@ -282,6 +344,8 @@ class Serving:
         run = self._runs.get(msgid)
         if run is not None:
             self._cancel(run, RpcError(code, reason))
+        elif self._held:
+            self._drop_held(msgid, RpcError(code, f"{reason}; it was not run", maybe_executed=False))
 
     def _cancel(self, run: _Run, reason: RpcError) -> None:
         if run.stopped is None:
