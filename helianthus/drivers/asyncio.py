@@ -436,6 +436,7 @@ class AsyncioLink(Link[E], asyncio.Protocol):
     def pause_writing(self) -> None:
         """The transport has not taken all; what it has left over it keeps."""
         self._stuck_at = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        self._left_over()
 
     def resume_writing(self) -> None:
         """The transport has taken all."""

@@ -30,6 +30,7 @@ class EpollReactor(Reactor):
     """
 
     name = "epoll"
+    _flags = _FLAGS
 
     def __init__(self, rng: random.Random | None = None) -> None:
         self._epoll = select.epoll()
@@ -49,7 +50,7 @@ class EpollReactor(Reactor):
             self._epoll.register(fd, mask)
 
     def _wait(self, timeout: float | None) -> list[tuple[int, int]]:
-        return [(fd, _FLAGS[mask & _REPORTED]) for fd, mask in self._epoll.poll(timeout, _BATCH)]
+        return self._epoll.poll(timeout, _BATCH)
 
     def _close_queue(self) -> None:
         self._epoll.close()

@@ -54,6 +54,7 @@ class Reactor(Driver, selectors.BaseSelector):
         # in it once: a link that were entered again by every edge would soon be read from all day.
         self.unread: dict[Watched, None] = {}
         self._dirty: deque[Host[Any]] = deque()
+        self._settle_soon = self._dirty.append  # type: ignore[assignment,method-assign]  # likewise
         self._connecting: dict[SocketLink[Any], None] = {}  # a dict for its order
         self._watched: dict[int, Watched] = {}
         self._doomed: list[socket.socket] = []  # to be closed at the end of the tick
@@ -76,9 +77,12 @@ class Reactor(Driver, selectors.BaseSelector):
     def _watch_level(self, fd: int, events: int, previous: int) -> None:
         """Report an fd while it is ready for `events`; zero ends it. `previous` was in force."""
 
+    _flags: Mapping[int, int]
+    """What the kernel's flags mean: READ, WRITE and HANG_UP."""
+
     @abstractmethod
     def _wait(self, timeout: float | None) -> list[tuple[int, int]]:
-        """Wait for readiness; gives `(fd, READ | WRITE)`, with HANG_UP as a third flag."""
+        """Wait for readiness; gives descriptors with the kernel's flags."""
 
     @abstractmethod
     def _close_queue(self) -> None:
@@ -192,6 +196,7 @@ class Reactor(Driver, selectors.BaseSelector):
         self._watched.clear()
         # new ones instead of clear(): the fork may have happened in a callback, inside their loops
         self._posted, self._dirty, self.unread = deque(), deque(), {}
+        self._settle_soon = self._dirty.append  # type: ignore[assignment,method-assign]  # as above
         self._timers = TimerHeap()
         self._threads = None
 
@@ -213,7 +218,7 @@ class Reactor(Driver, selectors.BaseSelector):
                 self._read_on()
             if self._posted:
                 self._run_posted()
-            self._timers.run_due(time.monotonic(), self.on_error)
+            self._timers.run_due(self.now(), self.on_error)
             if self._dirty:
                 self._settle_all()
         finally:
@@ -226,27 +231,29 @@ class Reactor(Driver, selectors.BaseSelector):
 
     def _patience(self, timeout: float | None) -> float | None:
         """How long the kernel may wait."""
-        if self._dirty or self.unread or self._posted:
+        if timeout == 0.0 or self._dirty or self.unread or self._posted:
             return 0.0
         due = self._timers.next_time()
         if due is None:
             return timeout
-        wait = max(0.0, due - time.monotonic())
-        return wait if timeout is None else min(wait, timeout)
+        wait = due - self.now()
+        if wait < 0.0:
+            return 0.0
+        return wait if timeout is None or wait < timeout else timeout
 
     def _dispatch(self) -> list[tuple[int, int]]:
         foreign: list[tuple[int, int]] = []
         batch = self._batch
         watched = self._watched
         while batch:
-            fd, events = batch[0]
+            fd, flags = batch[0]
             owner = watched.get(fd)
             if owner is not None:
-                owner.ready(events)
+                owner.ready(self._flags[flags])
             elif fd == self._wake_reader:
                 self._drain_wake_up()
             else:
-                foreign.append((fd, events))
+                foreign.append((fd, self._flags[flags]))
             batch.popleft()  # not before: an interrupted owner is to try again
         return foreign
 
@@ -271,11 +278,12 @@ class Reactor(Driver, selectors.BaseSelector):
         """Settle what was woken; gives whether a handler was called."""
         dirty = self._dirty
         called = False
-        for _ in range(_SETTLE_ROUNDS):
-            if not dirty:
-                break
+        rounds = 0
+        while dirty and rounds < _SETTLE_ROUNDS:
+            rounds += 1
             for _ in range(len(dirty)):
-                called = dirty.popleft().settle() or called
+                if dirty.popleft().settle():
+                    called = True
         return called
 
     def _close_doomed(self) -> None:

@@ -132,19 +132,15 @@ class SocketLink(Link[E]):
             self._send_queue()
             if not self._queued and not self.closed:
                 self._drained()
-        if events & (READ | HANG_UP) and not self.closed:
-            if events & HANG_UP:
-                self._hung_up = True
-            self._read()
-
-    def _read(self) -> None:
-        sock = self._socket
-        if sock is None:
+        if events == WRITE:
             return
+        if events & HANG_UP:
+            self._hung_up = True
         buffer = self._reactor.receive_buffer
         size = len(buffer)
         for _ in range(READS_PER_TICK):
-            if not self._reading:
+            sock = self._socket
+            if not self._reading or sock is None:
                 return  # resumed by `_resume_reading`, which tries again whatever was missed
             try:
                 received = sock.recv_into(buffer)
@@ -159,8 +155,6 @@ class SocketLink(Link[E]):
             if received >= _SETTLE_AT:
                 self.settle()
             if received < size and not self._hung_up:
-                return
-            if self.closed:
                 return
         self._reactor.unread[self] = None
 
@@ -183,10 +177,12 @@ class SocketLink(Link[E]):
                 self._queue.extend(memoryview(buffer) for buffer in buffers if len(buffer))
                 self._queued += total
                 self._send_queue()
+                if self._queued:
+                    self._left_over()
                 return
             whole = b"".join(buffers)
         try:
-            sent = self.sock.send(whole)
+            sent = self._socket.send(whole)  # type: ignore[union-attr]  # an open link has one
         except OSError as error:
             if error.errno not in _WOULD_BLOCK:
                 self._lost(from_os_error(error, self.peer_address))
@@ -196,6 +192,8 @@ class SocketLink(Link[E]):
             self._queue.append(memoryview(whole)[sent:])
             self._queued += len(whole) - sent
             self._send_queue()
+            if self._queued:
+                self._left_over()
 
     def _send_queue(self) -> None:
         queue = self._queue

@@ -543,14 +543,14 @@ class TwoEnds(RuleBasedStateMachine):
             session = end.session
             assert session.deadline() == session.deadline()
             assert session.take_actions() == []
-            assert session.queued == sum(len(chunk) for chunk in session._output.chunks)
+            assert session.queued == sum(len(chunk) for chunk in session.output.chunks)
             assert session.queued <= LIMITS.max_queued_output + 300, "control messages aside"
-            assert session._output.replies <= session.queued
+            assert session.output.replies <= session.queued
             assert session.pending_calls <= LIMITS.max_calls
             assert session.pending_requests <= LIMITS.max_calls
             assert session._requests.bytes == sum(session._requests.sizes.values())
             assert session._requests.bytes <= LIMITS.max_request_bytes
-            assert set(session._output.unsent) <= session._calls.pending
+            assert set(session.output.unsent) <= session._calls.pending
             assert len(session._calls.given_up) <= LIMITS.max_cancelled
             assert session._buffered_items >= 0
             streams = session._streams.values()

@@ -78,12 +78,13 @@ def busy_talk(**options: Any) -> Talk:
 
 def snapshot(session: RpcSession) -> dict[str, Any]:
     """Everything that a session is, apart from the coders, which keep nothing between messages."""
-    state = {name: value for name, value in vars(session).items() if name not in ("_encode", "_decoder")}
+    coders = ("_encode", "_encoder", "_decoder")
+    state = {name: value for name, value in vars(session).items() if name not in coders}
     return copy.deepcopy(
         {
             **state,
             "_calls": attributes(session._calls),
-            "_output": attributes(session._output),
+            "output": attributes(session.output),
             "_requests": attributes(session._requests),
             "_streams": {msgid: attributes(stream) for msgid, stream in session._streams.items()},
             "_ping_sender": vars(session._ping_sender),

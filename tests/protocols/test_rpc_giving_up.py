@@ -194,7 +194,7 @@ def test_requests_taken_back_free_their_memory() -> None:
             talk.session.cancel(old)
         kept = kept[-20:]
     talk.wait(1.0)
-    assert len(talk.session._output.chunks) < 200
+    assert len(talk.session.output.chunks) < 200
     sent = talk.said()
     assert [message[1] for message in sent] == kept
     assert {message[2] for message in sent} == {"kept"}

@@ -95,6 +95,8 @@ class SimLink(Link[E]):
         self._queue.append(memoryview(bytes(data)))
         self._queued += len(data)
         self._send_queue(endpoint)
+        if self._queued:
+            self._left_over()
 
     def _send_queue(self, endpoint: Endpoint) -> None:
         """Hand on what the sending system has room for."""

@@ -23,37 +23,37 @@ class PingSender:
 
     def __init__(self, settings: KeepAlive, now: float) -> None:
         self._settings = settings
-        self._quiet_since = now
-        self._pinged_at: float | None = None
+        self._time = settings.time
+        self._without_calls = settings.without_calls
+        self._waiting = False  # for a sign of life, after a ping
+        self._due = now + settings.time  # the next ping, or the end of the patience after one
 
     def heard(self, now: float) -> None:
         """The peer has sent something."""
-        self._quiet_since = now
-        self._pinged_at = None
+        self._due = now + self._time
+        self._waiting = False
 
     def became_busy(self, now: float) -> None:
         """The first call is in flight: silence before it was no concern."""
-        if not self._settings.without_calls:
-            self._quiet_since = max(self._quiet_since, now)
+        if not self._without_calls and not self._waiting:
+            self._due = now + self._time
 
-    def deadline(self, *, busy: bool) -> float | None:
+    def deadline(self, busy: bool) -> float | None:
         """When `due` or `gave_up` will be true, or None."""
-        if self._pinged_at is not None:
-            return self._pinged_at + self._settings.timeout
-        if self._settings.time == math.inf or not (busy or self._settings.without_calls):
-            return None
-        return self._quiet_since + self._settings.time
+        if self._waiting or ((busy or self._without_calls) and self._time != math.inf):
+            return self._due
+        return None
 
     def gave_up(self, now: float) -> bool:
         """Whether the peer has been silent for too long after a ping."""
-        return self._pinged_at is not None and now >= self._pinged_at + self._settings.timeout
+        return self._waiting and now >= self._due
 
-    def due(self, now: float, *, busy: bool) -> bool:
+    def due(self, now: float, busy: bool) -> bool:
         """Whether to send a ping now; true once, until the peer is heard again."""
-        when = None if self._pinged_at is not None else self.deadline(busy=busy)
-        if when is None or now < when:
+        if self._waiting or (when := self.deadline(busy)) is None or now < when:
             return False
-        self._pinged_at = now
+        self._waiting = True
+        self._due = now + self._settings.timeout
         return True
 
 

@@ -40,11 +40,12 @@ class OutputQueue:
     def take(self) -> list[Buffer]:
         """Hand over all of it."""
         chunks = self.chunks
-        if not chunks:
-            return []
         if self._withdrawn:
             chunks = [chunk for chunk in chunks if chunk]
-        self.clear()
+            self._withdrawn = 0
+        self.chunks = []
+        self.size = self.replies = 0
+        self.unsent.clear()
         return chunks
 
     def clear(self) -> None:

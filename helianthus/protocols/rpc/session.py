@@ -63,10 +63,12 @@ from .wire import (
     PING,
     REQUEST,
     RESPONSE,
+    UNPACKABLE,
     ExtensionsMissing,
     OversizedMessage,
     is_after,
     malformed,
+    unencodable,
 )
 
 # An attribute of an enum costs more to look up than a message costs to tell apart.
@@ -116,26 +118,28 @@ class RpcSession(SessionBase):
             LocalProtocolError: The session is ending, a limit is reached, something cannot be
                 encoded, or the peer does not understand the extensions that this call needs.
         """
-        calls, output = self._calls, self._output
+        calls, output = self._calls, self.output
         pending = calls.pending
-        if self._refuses_calls or len(pending) >= self.limits.max_calls:
+        if self._refuses_calls or len(pending) >= self._max_calls:
             raise self._no_new_calls()
         if params.__class__ is not tuple or method.__class__ is not str or flow is not _UNARY:
             self._check_call(method, params, flow)
         msgid = calls.next_msgid
         if msgid in pending or msgid in calls.given_up:
             msgid = calls.free_msgid()
-        deadline = None
+        deadline = None if timeout is None else call_deadline(timeout, now)
         message: tuple[Any, ...] = (REQUEST, msgid, method, params)
-        if timeout is not None:
-            deadline = call_deadline(timeout, now)
-        if self.peer is not None and (timeout is not None or meta or flow is not _UNARY):
+        if (timeout is not None or meta or flow is not _UNARY) and self.peer is not None:
             message = (*message, request_meta(timeout, meta, flow))
+        encoder = self._encoder
         try:
-            data = self._encode(message)
-        except LocalProtocolError as error:
-            raise _of_call(method, error) from error
-        if output.size + len(data) > self.limits.max_queued_output:
+            data = encoder.pack(message)
+        except UNPACKABLE as error:
+            raise _of_call(method, unencodable(error)) from error
+        if len(data) > encoder.watch_above:
+            self._check_call_size(method, data)
+        size = output.size + len(data)
+        if size > self._max_queued_output:
             raise self._no_room(len(data))
         if not pending:
             self._ping_sender.became_busy(now)
@@ -148,7 +152,7 @@ class RpcSession(SessionBase):
             self._streams[msgid] = StreamState(flow, ours=True, window=window, credit=self.peer.credit)
         output.unsent[msgid] = len(output.chunks)
         output.chunks.append(data)
-        output.size += len(data)
+        output.size = size
         return msgid
 
     def notify(self, method: str, params: Params, *, meta: dict[str, Any] | None = None) -> None:
@@ -165,7 +169,7 @@ class RpcSession(SessionBase):
         except LocalProtocolError as error:
             raise _of_call(method, error) from error
         self._check_room(len(data))
-        self._output.add(data)
+        self.output.add(data)
 
     def cancel(self, msgid: int) -> None:
         """Give a call up: no event of it follows. One that has ended already is left alone."""
@@ -198,7 +202,7 @@ class RpcSession(SessionBase):
             )
         data = self._encode((PING, token, False))
         self._check_room(len(data))
-        self._output.add(data)
+        self.output.add(data)
 
     # -- commands: answers ----------------------------------------------------------------------
 
@@ -215,7 +219,14 @@ class RpcSession(SessionBase):
         """
         if msgid not in self._requests.sizes:
             raise LocalProtocolError(f"no request {msgid} awaits an answer")
-        self._reply(msgid, self._encode((RESPONSE, msgid, None, result)))
+        encoder = self._encoder
+        try:
+            data = encoder.pack((RESPONSE, msgid, None, result))
+        except UNPACKABLE as error:
+            raise unencodable(error) from error
+        if len(data) > encoder.watch_above:
+            encoder.check_size(data)
+        self._reply(msgid, data)
 
     def respond_error(self, msgid: int, code: StatusCode, message: str, details: Any = None) -> None:
         """Answer a request with an error; raises as `respond` does, and for the code OK."""
@@ -246,7 +257,7 @@ class RpcSession(SessionBase):
         data = self._encode((ITEM, msgid, item))
         self._check_room(len(data))
         stream.credit -= 1
-        self._output.add(data)
+        self.output.add(data)
         if not stream.ours:
             self._ping_judge.replied()
 
@@ -287,24 +298,40 @@ class RpcSession(SessionBase):
         if self.state is _ENDED or self._peer_ended:
             return
         self._ping_sender.heard(now)
-        decoder = self._decoder
-        handlers = _HANDLERS if self.extensions else _PLAIN_HANDLERS
+        decoder, events = self._decoder, self._events
+        calls, requests, streams = self._calls, self._requests, self._streams
+        pending, sizes = calls.pending, requests.sizes
         try:
             for message in decoder.decode(data):
-                if message.__class__ is not list or not message or message[0].__class__ is not int:
-                    raise malformed(message)
-                kind = message[0]
-                if kind == RESPONSE:
-                    self._on_response(message)
-                elif kind == REQUEST:
-                    self._on_request(message, now)
-                elif kind in handlers:
-                    handlers[kind](self, message, now)
-                else:
-                    raise RemoteProtocolError(
-                        f"unknown message type {kind}; this side knows 0 to {max(handlers)}"
-                    )
-                if self._closing is not _STAYS_OPEN:
+                # Plain answers and requests, of which there are thousands, are handled here. Whatever
+                # is unusual about one of them leaves it to the methods below.
+                if message.__class__ is list and len(message) == 4 and message[1].__class__ is int:
+                    kind, msgid, third, fourth = message
+                    if kind is RESPONSE and third is None and msgid in pending and self.state is _OPEN:
+                        pending.remove(msgid)
+                        if calls.deadlines.live:
+                            calls.deadlines.discard(msgid)
+                        if streams:
+                            streams.pop(msgid, None)
+                        events.append(ResponseReceived(msgid, fourth))
+                        continue
+                    if (
+                        kind is REQUEST
+                        and third.__class__ is str
+                        and fourth.__class__ is list
+                        and 0 <= msgid <= MAX_MSGID
+                        and msgid not in sizes
+                        and self.state is _OPEN
+                        and len(sizes) < requests.max_calls
+                        and requests.bytes + decoder.size <= requests.max_bytes
+                    ):
+                        requests.last = msgid
+                        sizes[msgid] = size = decoder.size
+                        requests.bytes += size
+                        events.append(RequestReceived(msgid, third, fourth, None, None, _UNARY))
+                        continue
+                self._receive_message(message, now)
+                if self.closing is not _STAYS_OPEN:
                     return
         except RemoteProtocolError as error:
             self._fail(error)
@@ -312,9 +339,18 @@ class RpcSession(SessionBase):
         if decoder.fault is not None:
             self._fail(decoder.fault)
 
+    def _receive_message(self, message: Any, now: float) -> None:
+        if message.__class__ is not list or not message or message[0].__class__ is not int:
+            raise malformed(message)
+        kind = message[0]
+        handlers = _HANDLERS if self.extensions else _PLAIN_HANDLERS
+        if kind not in handlers:
+            raise RemoteProtocolError(f"unknown message type {kind}; this side knows 0 to {max(handlers)}")
+        handlers[kind](self, message, now)
+
     # -- messages: answers to our calls --------------------------------------------------------------
 
-    def _on_response(self, message: list[Any]) -> None:
+    def _on_response(self, message: list[Any], now: float) -> None:
         if len(message) != 4 or message[1].__class__ is not int:
             raise malformed(message)
         _, msgid, error, result = message
@@ -324,16 +360,13 @@ class RpcSession(SessionBase):
                 self._events.append(UnexpectedResponse(msgid))
             return
         calls.pending.remove(msgid)
-        if calls.deadlines.live:
-            calls.deadlines.discard(msgid)
-        if self._streams:
-            self._streams.pop(msgid, None)
+        calls.deadlines.discard(msgid)
+        self._streams.pop(msgid, None)
         if error is None:
             self._events.append(ResponseReceived(msgid, result))
         else:
             self._events.append(read_failure(msgid, error))
-        if self.state is not _OPEN:
-            self._finish_draining()
+        self._finish_draining()
 
     # -- messages: requests of the peer's -----------------------------------------------------------
 
@@ -489,7 +522,7 @@ class RpcSession(SessionBase):
         self._refuses_calls = f"the peer is going away: {clip(reason)}"
         for msgid in self._calls.never_begun(last):
             self._calls.discard(msgid)
-            self._output.withdraw(msgid)
+            self.output.withdraw(msgid)
             self._streams.pop(msgid, None)
             self._events.append(
                 CallFailed(msgid, StatusCode.UNAVAILABLE, self._refuses_calls, maybe_executed=False)
@@ -515,14 +548,20 @@ class RpcSession(SessionBase):
         elif flow and self._open_streams(ours=True) >= self.limits.max_streams:
             raise LocalProtocolError(f"max_streams ({self.limits.max_streams}) streams are open already")
 
+    def _check_call_size(self, method: str, data: bytes) -> None:
+        try:
+            self._encoder.check_size(data)
+        except OversizedMessage as error:
+            raise _of_call(method, error) from error
+
     def _check_room(self, size: int) -> None:
-        if self._output.size + size > self.limits.max_queued_output:
+        if self.output.size + size > self._max_queued_output:
             raise self._no_room(size)
 
     def _no_room(self, size: int) -> LocalProtocolError:
         return LocalProtocolError(
-            f"{self._output.size} bytes are queued for the peer already; {size} more exceed "
-            f"max_queued_output ({self.limits.max_queued_output})"
+            f"{self.output.size} bytes are queued for the peer already; {size} more exceed "
+            f"max_queued_output ({self._max_queued_output})"
         )
 
     def _open_streams(self, *, ours: bool) -> int:
@@ -539,22 +578,23 @@ class RpcSession(SessionBase):
         self._events = kept
 
     def _reply(self, msgid: int, data: bytes) -> None:
-        requests, output = self._requests, self._output
+        requests, output = self._requests, self.output
         requests.bytes -= requests.sizes.pop(msgid)
         if requests.deadlines.live:
             requests.deadlines.discard(msgid)
         if self._streams:
             self._close_peers_stream(msgid)
+        size = len(data)
         output.chunks.append(data)
-        output.size += len(data)
-        output.replies += len(data)
-        if output.size > self.limits.max_queued_output:
+        output.replies += size
+        output.size = size = output.size + size
+        if size > self._max_queued_output:
             self._fail(
                 LimitExceeded(
-                    f"{output.size} bytes wait for a peer that does not read, more than max_queued_output "
-                    f"({self.limits.max_queued_output})",
+                    f"{size} bytes wait for a peer that does not read, more than max_queued_output "
+                    f"({self._max_queued_output})",
                     limit="max_queued_output",
-                    maximum=self.limits.max_queued_output,
+                    maximum=self._max_queued_output,
                 ),
                 Closing.ABORT,
             )
@@ -577,7 +617,11 @@ def _of_call(method: str, error: LocalProtocolError) -> LocalProtocolError:
 
 _Handler = Callable[[RpcSession, list[Any], float], None]
 
-_PLAIN_HANDLERS: dict[int, _Handler] = {NOTIFICATION: RpcSession._on_notification}
+_PLAIN_HANDLERS: dict[int, _Handler] = {
+    REQUEST: RpcSession._on_request,
+    RESPONSE: RpcSession._on_response,
+    NOTIFICATION: RpcSession._on_notification,
+}
 
 _HANDLERS: dict[int, _Handler] = {
     **_PLAIN_HANDLERS,

@@ -23,6 +23,8 @@ from .status import StatusCode
 from .stream_state import StreamState
 from .wire import CANCEL, GOAWAY, HELLO, NOTIFICATION, PING, VERSION, Decoder, Encoder
 
+_ENDED = SessionState.ENDED  # an attribute of an enum costs more to look up than a global name
+
 KEEP_ALIVE_TOKEN = -1
 """The token of pings that the session sends by itself; their answers are no event."""
 
@@ -40,17 +42,22 @@ class SessionBase:
         extensions: bool = True,
     ) -> None:
         self.limits = limits or RpcLimits()
+        self._max_calls = self.limits.max_calls
+        self._max_queued_output = self.limits.max_queued_output
         self.peer: HelloReceived | None = None
         """What the peer announced; None as long as it speaks plain MessagePack-RPC."""
         self.state = SessionState.OPEN
         self._initiator = initiator
         self.extensions = extensions
         self._hello_sent = False
-        self._encode = Encoder(self.limits.max_message_size).encode
+        self._encoder = Encoder(self.limits.max_message_size)
+        self._encode = self._encoder.encode
         self._decoder = Decoder(self.limits.max_message_size)
         self._events: list[RpcEvent] = []
-        self._output = OutputQueue()
-        self._closing = Closing.OPEN
+        self.output = OutputQueue()
+        """What is encoded and the transport has not taken; only to be looked at."""
+        self.closing = Closing.OPEN
+        """How the link is to end."""
         self._refuses_calls = ""
         self._goaway: tuple[int | None, str] | None = None
         """The last request that is still run, and why, once this side has said goaway."""
@@ -71,11 +78,6 @@ class SessionBase:
     # -- outputs ------------------------------------------------------------------------------------
 
     @property
-    def closing(self) -> Closing:
-        """How the link is to end."""
-        return self._closing
-
-    @property
     def wants_read(self) -> bool:
         """False while the peer does not read its replies, or nobody consumes its items.
 
@@ -83,13 +85,13 @@ class SessionBase:
         with its replies stuck because the other does not read, would wait for ever.
         """
         return (
-            self._output.replies <= self.limits.pause_reading_at or bool(self._calls.pending)
+            self.output.replies <= self.limits.pause_reading_at or bool(self._calls.pending)
         ) and self._buffered_items <= self.limits.max_buffered_items
 
     @property
     def queued(self) -> int:
         """Bytes that the transport has not taken yet."""
-        return self._output.size
+        return self.output.size
 
     @property
     def pending_calls(self) -> int:
@@ -113,17 +115,24 @@ class SessionBase:
 
     def deadline(self) -> float | None:
         """When the next call, request or keep-alive is due."""
-        when = self._ping_sender.deadline(busy=self._busy) if self._watches_peer else None
-        for deadlines in (self._calls.deadlines, self._requests.deadlines):
-            if deadlines.live and (due := deadlines.next()) is not None and (when is None or due < when):
-                when = due
+        calls, requests = self._calls, self._requests
+        when = None
+        if self.peer is not None and not self._peer_ended and self.state is not _ENDED:
+            when = self._ping_sender.deadline(bool(calls.pending or requests.sizes))
+        if calls.deadlines.live or requests.deadlines.live:
+            for deadlines in (calls.deadlines, requests.deadlines):
+                if (due := deadlines.next()) is not None and (when is None or due < when):
+                    when = due
         return when
 
     def take_data(self) -> list[Buffer]:
         """Hand over everything that is to be sent."""
-        if self._output.replies:
+        output = self.output
+        if not output.chunks:
+            return []
+        if output.replies:
             self._ping_judge.replied()
-        return self._output.take()
+        return output.take()
 
     def take_events(self) -> list[RpcEvent]:
         """Hand over what happened."""
@@ -169,7 +178,7 @@ class SessionBase:
         """End now, in good order: calls in flight are cancelled at the peer and fail here."""
         if self.state is SessionState.ENDED:
             return
-        sent = [msgid for msgid in sorted(self._calls.pending) if msgid not in self._output.unsent]
+        sent = [msgid for msgid in sorted(self._calls.pending) if msgid not in self.output.unsent]
         self._end(SessionInput.CLOSE, StatusCode.CANCELLED, reason, Closing.FULL)
         if self.peer is not None:
             for msgid in sent:
@@ -221,7 +230,7 @@ class SessionBase:
         if self._watches_peer:
             if self._ping_sender.gave_up(now):
                 self._fail(RemoteProtocolError("the peer did not answer a keep-alive ping"), Closing.ABORT)
-            elif self._ping_sender.due(now, busy=self._busy):
+            elif self._ping_sender.due(now, self._busy):
                 self._emit((PING, KEEP_ALIVE_TOKEN, False))
         self._finish_draining()
 
@@ -247,14 +256,14 @@ class SessionBase:
             self._goaway_sent = True
 
     def _emit(self, message: tuple[Any, ...]) -> None:
-        self._output.add(self._encode(message))
+        self.output.add(self._encode(message))
 
     def _give_up(self, msgid: int) -> bool:
         """Forget a call; false where the peer never hears of it."""
         self._calls.discard(msgid)
         if self._streams:
             self._streams.pop(msgid, None)
-        if self._output.withdraw(msgid):
+        if self.output.withdraw(msgid):
             return False
         self._calls.await_late_answer(msgid)
         if self.peer is not None:
@@ -264,7 +273,7 @@ class SessionBase:
     def _fail_calls(self, code: StatusCode, reason: str) -> None:
         """End all of our calls. What has not been sent of them never will be."""
         for msgid in self._calls.clear():
-            sent = not self._output.withdraw(msgid)
+            sent = not self.output.withdraw(msgid)
             self._streams.pop(msgid, None)
             self._events.append(CallFailed(msgid, code, reason, maybe_executed=sent))
 
@@ -272,7 +281,7 @@ class SessionBase:
         """Close once nothing is in flight any more, where no more may come."""
         if self.state is SessionState.DRAINING and not self._busy:
             self._move(SessionInput.IDLE)
-            self._closing = Closing.FULL
+            self.closing = Closing.FULL
 
     def _fail(self, error: RemoteProtocolError, closing: Closing = Closing.FULL) -> None:
         """The peer broke a rule or a limit: say goodbye, end every call, close."""
@@ -287,13 +296,13 @@ class SessionBase:
     def _end(self, cause: SessionInput, code: StatusCode, reason: str, closing: Closing) -> None:
         self._fail_calls(code, reason)
         self._move(cause)
-        self._closing = closing
+        self.closing = closing
         self._refuses_calls = reason
         self._requests.clear()
         self._streams.clear()
         self._buffered_items = 0
         if closing is Closing.ABORT:
-            self._output.clear()
+            self.output.clear()
 
     def _move(self, cause: SessionInput) -> None:
         self.state = SESSION_TRANSITIONS.get((self.state, cause), self.state)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar, overload
 
 from ...drivers.address import Address
 from ...drivers.base import Driver
 from ...drivers.choose import running_driver
+from ...protocols.rpc import Params
+from .call import cancellable
 from .cancel import CancelToken
 from .channel import Channel, ChannelOptions, ChannelState
 from .context import inherit
 from .errors import RpcError
-from .peer import Peer, cancellable, check_cancel, expired, join_params, wait_or_cancel
+from .peer import Peer, check_cancel, expired, join_params, wait_or_cancel
 from .proxy import ServiceProxy
 from .service import Service, method_table, service_name
 from .stream import StreamCall
@@ -67,7 +69,7 @@ class Client:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
-    async def call(
+    def call(
         self,
         method: str,
         /,
@@ -76,10 +78,12 @@ class Client:
         cancel: CancelToken | None = None,
         meta: dict[str, Any] | None = None,
         **keywords: Any,
-    ) -> Any:
-        """Call a method and return its result.
+    ) -> Coroutine[Any, Any, Any]:
+        """Call a method; await what is returned for its result.
 
-        Inside of a method that is being served, the call inherits its deadline and trace.
+        The call begins at once, so that one task can have many under way, or as soon as it is
+        awaited where it has to wait for a connection or for room. Inside of a method that is being
+        served, it inherits the deadline and trace of that method's call.
 
         Args:
             method: Its full name, such as "calculator.add".
@@ -90,23 +94,51 @@ class Client:
             keywords: Parameters by keyword.
 
         Raises:
-            RpcError: The call ended without a result.
+            RpcError: When awaited: the call ended without a result.
         """
         peer = self._peer
-        if peer is None or cancel is not None or len(peer.calls) >= peer.max_calls or peer.congested:
-            peer, timeout = await self._usable_peer(method, timeout, cancel)
-        params_sent = join_params(method, params, keywords) if keywords else params
+        if (
+            keywords
+            or peer is None
+            or cancel is not None
+            or len(peer.calls) >= peer.max_calls
+            or peer.congested
+        ):
+            return self._call_with_room(method, join_params(method, params, keywords), timeout, cancel, meta)
         try:
-            call = peer.start_call(method, params_sent, timeout, meta)
-        except RpcError:
-            if not peer.session.refuses_calls:
-                raise
-            # This connection has ended, and the channel is about to hear of it: wait for the next.
-            peer, timeout = await self._usable_peer(method, timeout, cancel)
-            call = peer.start_call(method, params_sent, timeout, meta)
+            return peer.start_call(method, params, timeout, meta)
+        except RpcError as error:
+            return self._call_after(error, method, params, timeout, meta)
+
+    async def _call_with_room(
+        self,
+        method: str,
+        params: Params,
+        timeout: float | None,
+        cancel: CancelToken | None,
+        meta: dict[str, Any] | None,
+    ) -> Any:
+        """Call as soon as there is a connection with room for it."""
+        peer, timeout = await self._usable_peer(method, timeout, cancel)
+        call = peer.start_call(method, params, timeout, meta)
         if cancel is None:
             return await call
         return await cancellable(call, cancel)
+
+    async def _call_after(
+        self,
+        error: RpcError,
+        method: str,
+        params: Params,
+        timeout: float | None,
+        meta: dict[str, Any] | None,
+    ) -> Any:
+        """The call could not begin: raise why, but call again where the connection has just ended."""
+        peer = self._peer
+        if peer is not None and not peer.session.refuses_calls:
+            raise error
+        # The channel is about to hear of the end: wait for the next connection.
+        return await self._call_with_room(method, params, timeout, None, meta)
 
     async def notify(
         self,

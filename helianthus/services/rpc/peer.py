@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -40,6 +40,7 @@ from ...protocols.rpc import (
     StreamEnded,
     UnexpectedResponse,
 )
+from .call import Call, cancellable
 from .cancel import CancelToken
 from .context import inherit, serving
 from .errors import RpcError
@@ -71,34 +72,6 @@ class PeerOwner(Protocol):
         """A method let an exception out that is no `RpcError`."""
 
 
-class Call(Waiter):
-    """A unary call in flight."""
-
-    __slots__ = ("_peer", "msgid")
-
-    def __init__(self, peer: Peer, msgid: int, loop: asyncio.AbstractEventLoop | None) -> None:
-        # As in Waiter, without the price of a second call: one of these is made per call.
-        self._asyncio_future_blocking = False
-        self._loop = loop
-        self._done = False
-        self._value = self._error = self._wake = self._context = None
-        self._peer = peer
-        self.msgid = msgid
-
-    def cancel(self, msg: Any = None) -> bool:
-        """The task that awaits it is being cancelled: so is the call."""
-        if not super().cancel(msg):
-            return False
-        self._peer.forget(self.msgid)
-        return True
-
-    def give_up(self, reason: str) -> None:
-        """Fail with CANCELLED, and tell the peer."""
-        if not self.done():
-            self._peer.forget(self.msgid)
-            self.finish(None, RpcError(StatusCode.CANCELLED, reason), direct=False)
-
-
 class Peer:
     """The other end of a connection.
 
@@ -119,6 +92,8 @@ class Peer:
         loop: asyncio.AbstractEventLoop | None,
     ) -> None:
         self.session = session
+        self._begin_call = session.call
+        self._output = session.output
         self.link: Link[RpcEvent] | None = None
         self.loop = loop
         self.now = driver.now
@@ -127,11 +102,11 @@ class Peer:
         self.calls: dict[int, Call] = {}
         # Weak, so that a stream which its user drops is cancelled rather than kept for ever.
         self._streams: WeakValueDictionary[int, StreamCall] = WeakValueDictionary()
-        self._serving = Serving(self, methods, owner)
         self.max_calls = session.limits.max_calls
         self._waiting: deque[Waiter] = deque()
         # Half of what may be queued at all, where that is little, so that waiting comes before failing.
         self.high_water = min(HIGH_WATER, session.limits.max_queued_output // 2)
+        self._serving = Serving(self, methods, owner)
         self._answered = not session.extensions  # without having said hello before
         self.congested = False
         """Whether new calls should wait because too much is queued."""
@@ -173,7 +148,7 @@ class Peer:
 
     # -- calling the peer ----------------------------------------------------------------------
 
-    async def call(
+    def call(
         self,
         method: str,
         /,
@@ -182,8 +157,10 @@ class Peer:
         cancel: CancelToken | None = None,
         meta: dict[str, Any] | None = None,
         **keywords: Any,
-    ) -> Any:
-        """Call a method of the peer's and return its result.
+    ) -> Coroutine[Any, Any, Any]:
+        """Call a method of the peer's; await what is returned for its result.
+
+        The call begins at once, or as soon as it is awaited where it has to wait for room first.
 
         Args:
             method: Its full name, such as "calculator.add".
@@ -194,12 +171,28 @@ class Peer:
             keywords: Parameters by keyword.
 
         Raises:
-            RpcError: The call ended without a result.
+            RpcError: When awaited: the call ended without a result.
         """
+        params_sent = join_params(method, params, keywords)
+        if cancel is not None or self.full:
+            return self._call_with_room(method, params_sent, timeout, cancel, meta)
+        try:
+            return self.start_call(method, params_sent, timeout, meta)
+        except RpcError as error:
+            return _raise(error)
+
+    async def _call_with_room(
+        self,
+        method: str,
+        params: Params,
+        timeout: float | None,
+        cancel: CancelToken | None,
+        meta: dict[str, Any] | None,
+    ) -> Any:
         if self.full:
             timeout = await self._room_within(method, timeout, cancel)
         check_cancel(cancel)
-        call = self.start_call(method, join_params(method, params, keywords), timeout, meta)
+        call = self.start_call(method, params, timeout, meta)
         if cancel is None:
             return await call
         return await cancellable(call, cancel)
@@ -217,14 +210,12 @@ class Peer:
             timeout, meta = inherit(now, timeout, meta)
         if timeout is not None and timeout <= 0:
             raise expired(method)
-        session = self.session
         try:
-            msgid = session.call(method, params, now, timeout=timeout, meta=meta)
+            msgid = self._begin_call(method, params, now, timeout=timeout, meta=meta)
         except LocalProtocolError as error:
             raise self._refusal(error) from error
-        calls = self.calls
-        call = calls[msgid] = Call(self, msgid, self.loop)
-        if session.queued > self.high_water:
+        call = self.calls[msgid] = Call(self, msgid, self.loop)
+        if self._output.size > self.high_water:
             self.congested = True
         link = self.link
         if link is not None and not link.woken:
@@ -379,15 +370,15 @@ class Peer:
 
     def on_events(self, events: list[RpcEvent]) -> None:
         """The machine has something to say."""
-        direct = self.loop is not None and asyncio.current_task(self.loop) is None
-        calls = self.calls
-        serve = self._serving.serve
+        loop = self.loop
+        direct = loop is not None and asyncio.current_task(loop) is None
+        take_call, serve = self.calls.pop, self._serving.serve
         for event in events:
             kind = event.__class__
             if kind is ResponseReceived:
-                call = calls.pop(event.msgid, None)  # type: ignore[union-attr]  # `kind` says which
+                call = take_call(event.msgid, None)  # type: ignore[union-attr]  # `kind` says which
                 if call is not None:
-                    call.finish(event.result, None, direct=direct)  # type: ignore[union-attr]
+                    call.answered(event.result, direct)  # type: ignore[union-attr]
                 else:
                     self._on_stream_result(event, direct)  # type: ignore[arg-type]
             elif kind is RequestReceived:
@@ -396,9 +387,11 @@ class Peer:
                 self._handlers[kind](event, direct)
         if self.congested or self._waiting:
             self._admit(direct=direct)
-        if self.session.peer is None and not self._answered:
+        if not self._answered and self.session.peer is None:
             self._answered = any(map(_is_answer, events))
-        self.wake()
+        link = self.link
+        if link is not None and not link.woken:
+            link.wake()
 
     def on_actions(self, actions: list[Action]) -> None:
         """A session has no actions."""
@@ -495,17 +488,8 @@ def _is_answer(event: RpcEvent) -> bool:
     return isinstance(event, ResponseReceived)
 
 
-async def cancellable(call: Call, cancel: CancelToken) -> Any:
-    """Await a call that a token can end."""
-
-    def give_up() -> None:
-        call.give_up(cancel.reason)
-
-    cancel.add_callback(give_up)
-    try:
-        return await call
-    finally:
-        cancel.remove_callback(give_up)
+async def _raise(error: RpcError) -> Any:
+    raise error
 
 
 async def wait_or_cancel(waiter: Waiter, cancel: CancelToken | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ class ProxyMethod:
         self._client = client
         self._name = name
 
-    async def __call__(self, *params: Any, **keywords: Any) -> Any:
-        """Call it and return its result."""
-        return await self._client.call(self._name, *params, **keywords)
+    def __call__(self, *params: Any, **keywords: Any) -> Coroutine[Any, Any, Any]:
+        """Call it; await what is returned for its result."""
+        return self._client.call(self._name, *params, **keywords)
 
     def stream(self, *params: Any, **keywords: Any) -> StreamCall:
         """Call it with stream items."""

@@ -80,6 +80,7 @@ class ServedMethod:
         flow: Which ends send stream items.
         signature: What callers give.
         check: Checks it; at hand for every call.
+        plain_cases: What needs no check, see `Signature`; at hand likewise.
         items: Name of the parameter that receives the caller's items, or None.
         context: Name of the parameter that receives the `CallContext`, or None.
         simple: Whether it is a plain function that needs nothing but its parameters.
@@ -96,6 +97,7 @@ class ServedMethod:
         filled = frozenset(n for n in (self.items, self.context) if n is not None)
         self.signature = Signature(name, function, filled)
         self.check = self.signature.check
+        self.plain_cases = self.signature.plain_cases
         self.flow = Flow.UNARY
         if self.kind is Kind.STREAM:
             self.flow |= Flow.FROM_CALLEE

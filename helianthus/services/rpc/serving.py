@@ -60,6 +60,9 @@ class Serving:
     def __init__(self, peer: Peer, methods: dict[str, ServedMethod], owner: PeerOwner) -> None:
         self._peer = peer
         self._session = peer.session
+        self._respond = peer.session.respond
+        self._output = peer.session.output
+        self._high_water = peer.high_water
         self._methods = methods
         self._owner = owner
         self._runs: dict[int, _Run] = {}
@@ -77,7 +80,7 @@ class Serving:
 
     def serve(self, event: RequestReceived) -> None:
         """Run a request's method, as soon as there is room for its answer."""
-        if (self._held or self._session.queued > self._peer.high_water) and event.flow is Flow.UNARY:
+        if (self._held or self._output.size > self._high_water) and event.flow is Flow.UNARY:
             self._hold(event)
         else:
             self._serve_now(event)
@@ -87,9 +90,10 @@ class Serving:
         try:
             if method is not None and method.simple and event.meta is None:
                 params = event.params
-                method.check(params)
+                if params.__class__ is not list or tuple(map(type, params)) not in method.plain_cases:
+                    method.check(params)
                 result = method.function(*params) if params.__class__ is list else method.call_by_name(params)
-                self._session.respond(event.msgid, result)
+                self._respond(event.msgid, result)
             else:
                 self._begin(event, method)
         except Exception as error:  # noqa: BLE001 - every request is answered

@@ -4,8 +4,9 @@
 loop. Results of calls arrive while the driver reads, between two iterations, when no task is
 running; there a task can be resumed on the spot, which saves a handle, a queue and an iteration
 per call. A `Waiter` is what `asyncio.Task` expects of a future (`_asyncio_future_blocking`,
-`_loop`, `add_done_callback` with a context, `result`, `cancel`) and no more. One task may
-await it, once.
+`_loop`, `add_done_callback` with a context, `result`, `cancel`) and no more; while no task waits,
+`_asyncio_future_blocking` is None, so that asyncio does not take it for a whole future. One task
+may await it, once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator
 from contextvars import Context
-from typing import Any
+from typing import Any, Final
+
+PENDING: Final = object()
+"""The value of what has not happened yet."""
 
 
 class Waiter:
@@ -23,16 +27,17 @@ class Waiter:
         loop: The loop of the task that will await it; None if nobody will.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_context", "_done", "_error", "_loop", "_value", "_wake")
+    # `_error` is set when it happens, `_context` when a task waits: what needs no value has none.
+    __slots__ = ("_asyncio_future_blocking", "_context", "_error", "_loop", "_value", "_wake")
+
+    _error: BaseException | None
+    _context: Context | None
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        self._asyncio_future_blocking = False
+        self._asyncio_future_blocking: bool | None = None
         self._loop = loop
-        self._done = False
-        self._value: Any = None
-        self._error: BaseException | None = None
+        self._value: Any = PENDING
         self._wake: Callable[[Any], object] | None = None
-        self._context: Context | None = None
 
     def finish(self, value: Any, error: BaseException | None, *, direct: bool) -> None:
         """Make it happen; a second time does nothing.
@@ -42,9 +47,8 @@ class Waiter:
             error: What it raises instead, or None.
             direct: Whether no task is running now, so that the waiting one may run at once.
         """
-        if self._done:
+        if self._value is not PENDING:
             return
-        self._done = True
         self._value = value
         self._error = error
         wake = self._wake
@@ -55,10 +59,13 @@ class Waiter:
         elif self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon(wake, self, context=self._context)
 
-    def __await__(self) -> Generator[Waiter, None, Any]:
-        if not self._done:
+    def __await__(self) -> Generator[Any, None, Any]:
+        if self._value is PENDING:
+            if self._wake is not None:
+                raise RuntimeError("another task awaits this already; make a task of it for both to await")
             self._asyncio_future_blocking = True
             yield self  # where there is an error, the task throws it in here
+            self._asyncio_future_blocking = None
             return self._value
         return self.result()
 
@@ -66,7 +73,7 @@ class Waiter:
 
     def done(self) -> bool:
         """Whether it has happened."""
-        return self._done
+        return self._value is not PENDING
 
     def result(self) -> Any:
         """Its value; raises its error."""
@@ -81,7 +88,7 @@ class Waiter:
 
     def cancel(self, msg: Any = None) -> bool:
         """The task that awaits it is being cancelled."""
-        if self._done:
+        if self._value is not PENDING:
             return False
         self.finish(
             None, asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg), direct=False
