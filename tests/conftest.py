@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Generator
 
 import pytest
 
 SEEDS_PER_TEST = 25
 """Worlds that one parametrised case runs: few enough to see which failed, many enough to be fast."""
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C through: a shell starts what it runs in the background with SIGINT ignored.
+
+    Children inherit that. Tests that interrupt something would wait for ever.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -218,14 +218,26 @@ PLATFORMS: list[type[Platform]] = [
 ]
 
 
+def descriptor_numbers() -> list[int]:
+    """The numbers of the process's file descriptors; none where the system does not tell, as Windows."""
+    for place in ("/proc/self/fd", "/dev/fd"):
+        if os.path.isdir(place):
+            return [int(number) for number in os.listdir(place)]
+    return []
+
+
 def open_descriptors() -> set[str]:
-    """The process's file descriptors, each with what it leads to, which is unique for a socket."""
+    """The process's file descriptors, on Linux with what each leads to, which is unique for a socket."""
     found = set()
-    for number in os.listdir("/proc/self/fd"):
+    for number in descriptor_numbers():
+        try:
+            os.fstat(number)
+        except OSError:  # the descriptor that listed the others
+            continue
         try:
             found.add(f"{number} -> {os.readlink(f'/proc/self/fd/{number}')}")
-        except OSError:  # the descriptor that lists the directory
-            continue
+        except OSError:
+            found.add(str(number))
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 from machines import EchoMachine, Fault, TalkingMachine
 from pairs import End, connect, pair
 from peers import Peers, read_exactly, reset
-from platforms import Platform, open_descriptors
+from platforms import Platform, descriptor_numbers, open_descriptors
 from recording import Accepting, RecordingHandler, in_time
 
 from helianthus.drivers.address import Address
@@ -326,11 +325,17 @@ def test_a_peer_reads_what_was_sent_before_the_listener_closed(
     assert reading.result() == b"hi"
 
 
+def limits_of_descriptors() -> Any:
+    """The module that knows how many descriptors there may be."""
+    return pytest.importorskip("resource", reason="Windows does not limit descriptors")
+
+
 @contextmanager
 def room_for_descriptors(number: int) -> Iterator[None]:
     """Raise the soft limit where it is too low."""
+    resource = limits_of_descriptors()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    enough = len(os.listdir("/proc/self/fd")) + number
+    enough = len(descriptor_numbers()) + number
     if hard != resource.RLIM_INFINITY and hard < enough:
         pytest.skip(f"the system allows {hard} descriptors; this test needs {enough}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, enough), hard))
@@ -351,13 +356,14 @@ def without_descriptors(
     """
     if not platform.turns_without_descriptors:
         pytest.skip("its loop cannot begin to run without descriptors")
+    resource = limits_of_descriptors()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken: list[int] = []
 
     def exhaust() -> None:
         spare = os.open(os.devnull, os.O_RDONLY)
         taken.append(spare)
-        highest = max(int(number) for number in os.listdir("/proc/self/fd"))
+        highest = max(descriptor_numbers())
         resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
         while True:
             try:

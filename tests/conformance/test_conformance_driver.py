@@ -232,6 +232,7 @@ def test_many_drivers_in_one_process(kind: type[Platform]) -> None:
     assert all(one.errors == [] for one in platforms)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows does not fork")
 def test_a_forked_child_starts_clean(socket_platform: Platform) -> None:
     """The parent's driver is of no use in the child, which cannot harm the parent's links."""
     client, server = pair(socket_platform, TalkingMachine(), EchoMachine())

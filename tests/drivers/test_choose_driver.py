@@ -16,12 +16,16 @@ from helianthus.drivers import choose
 from helianthus.drivers.address import Address
 from helianthus.drivers.asyncio import AsyncioDriver, uvloop_installed
 from helianthus.drivers.choose import available, driver, run, running_driver
-from helianthus.drivers.epoll import EpollReactor
 from helianthus.drivers.errors import DriverUnavailable
 from helianthus.drivers.sim import SimDriver
 from helianthus.protocols.machine import Closing
 
+EpollReactor: Any = None  # elsewhere, what uses it is skipped
+if sys.platform == "linux":
+    from helianthus.drivers.epoll import EpollReactor
+
 needs_epoll = pytest.mark.skipif(sys.platform != "linux", reason="epoll exists on Linux only")
+not_windows = pytest.mark.skipif(sys.platform == "win32", reason="uvloop is not for Windows")
 needs_uvloop = pytest.mark.skipif(not uvloop_installed(), reason="uvloop is not installed")
 
 RUNNABLE = [
@@ -161,6 +165,7 @@ def test_epoll_elsewhere() -> None:
         driver("epoll")
 
 
+@not_windows
 @pytest.mark.usefixtures("without_uvloop")
 def test_uvloop_that_is_not_installed_says_what_to_install() -> None:
     with pytest.raises(DriverUnavailable, match=r"pip install helianthus\[uvloop\]"):
@@ -223,6 +228,7 @@ def test_available_knows_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [info.name for info in available() if info.chosen] == ["sim"]
 
 
+@not_windows
 @pytest.mark.usefixtures("without_uvloop")
 def test_available_says_what_to_install() -> None:
     (info,) = [info for info in available() if info.name == "uvloop"]

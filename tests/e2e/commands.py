@@ -37,10 +37,6 @@ DRIVERS = [
 
 _FORCE_COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 
-# A shell starts what it runs in the background with SIGINT ignored, and children inherit that.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send")
 
 

@@ -41,14 +41,14 @@ class ThreadedServer:
             raise self._failure
 
     def _run(self, url: str) -> None:
-        with asyncio.Runner(loop_factory=self._ground.new_loop) as runner:
-            try:
+        try:
+            with asyncio.Runner(loop_factory=self._ground.new_loop) as runner:
                 runner.run(self._serve(url))
-            except BaseException as error:
-                self._failure = error
-                raise
-            finally:
-                self._started.set()
+        except BaseException as error:
+            self._failure = error
+            raise
+        finally:
+            self._started.set()
 
     async def _serve(self, url: str) -> None:
         self.loop = asyncio.get_running_loop()

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from rpc_bench import Epoll, Ground
+from rpc_bench import Ground, Standard
 from rpc_thread import ThreadedServer
 from rpc_waiting import Waiting
 
@@ -261,9 +261,10 @@ def test_closing_the_client_ends_its_streams(server: ThreadedServer, waiting: Wa
     server.until(lambda: "a: finally" in waiting.journal)
 
 
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="Windows has no signals to send")
 def test_an_interrupt_leaves_the_stream_usable() -> None:
     with (
-        ThreadedServer(Epoll(), service := Waiting()) as server,
+        ThreadedServer(Standard(), service := Waiting()) as server,
         connect_sync(server.url) as client,
         client.stream("waiting.produce", "a", 2) as stream,
     ):

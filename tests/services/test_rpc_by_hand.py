@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -145,6 +146,7 @@ def test_plain_functions_are_served(name: str) -> None:
         assert threading.active_count() == threads
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no native driver here yet")
 def test_the_native_driver_needs_no_event_loop() -> None:
     with hand("auto") as held:
         held.say([REQUEST, 1, "game.move", [1]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -64,7 +65,9 @@ class Probe(Service):
 
 
 def resident() -> int:
-    """Bytes of memory that the process has."""
+    """Bytes of memory that the process has; 0 where only other ways than Linux's would tell."""
+    if sys.platform != "linux":
+        return 0
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from rpc_swarm import run_world
 
+ENOUGH = 20
+"""Worlds among which everything happens that is rare in one."""
+
 HERE = Path(__file__).parent
 
 
@@ -24,8 +27,9 @@ def test_no_call_hangs_or_gets_anothers_answer_and_all_recovers(sim_seeds: range
             )
             raise
     assert outcomes["OK"] > 20 * len(sim_seeds)
-    assert outcomes["DEADLINE_EXCEEDED"] > 0
-    assert outcomes["UNAVAILABLE"] > 0
+    if len(sim_seeds) >= ENOUGH:
+        assert outcomes["DEADLINE_EXCEEDED"] > 0
+        assert outcomes["UNAVAILABLE"] > 0
 
 
 def digest_in_a_process(seed: int, hash_seed: str) -> str:

@@ -45,6 +45,8 @@ RECOVERY = 400.0
 """Virtual seconds for everybody to be connected again: the back-off's longest wait is 144 s."""
 LEAVES = 60.0
 """Virtual seconds for connections to peers that have gone to end, with the keep-alive below."""
+ENOUGH = 20
+"""Worlds among which everything happens that is rare in one."""
 WATCHFUL = KeepAlive(time=10.0, timeout=5.0, without_calls=True, min_interval=1.0, min_interval_idle=1.0)
 LIMITS = RpcLimits(max_calls=20, max_streams=8, max_queued_output=400_000, max_buffered_items=60_000)
 """Tight, so that there is always a limit near."""
@@ -357,6 +359,8 @@ def test_nothing_is_left_over(sim_seeds: range) -> None:
     worlds = len(sim_seeds)
     assert outcomes["recovered"] == worlds * len(CLIENTS)
     assert outcomes["OK"] > 50 * worlds
+    if worlds < ENOUGH:
+        return
     for rare in ("DEADLINE_EXCEEDED", "UNAVAILABLE", "CANCELLED", "RESOURCE_EXHAUSTED", "cancelled"):
         assert outcomes[rare] > 0, outcomes
 
