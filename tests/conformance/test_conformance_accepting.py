@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from machines import EchoMachine, Fault, TalkingMachine
@@ -169,6 +171,36 @@ def test_a_reset_before_accept_does_not_close_the_listener(socket_platform: Plat
     reset(peers.dial(listener.address))
     assert echoes(socket_platform, peers, peer)
     socket_platform.turn_until(lambda: sum(not handler.closed for handler in accepting.handlers) == 1)
+    assert echoes(socket_platform, peers, peers.dial(listener.address))
+    listener.close()
+
+
+class Abandoned(socket.socket):
+    """A listening socket whose first visitors have reset their connections before they are accepted.
+
+    Linux accepts those and tells later; other systems, and Linux for some errors of the network, let
+    `accept` itself fail.
+    """
+
+    failures: ClassVar[list[int]] = []
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self.failures:
+            code = self.failures.pop(0)
+            raise OSError(code, os.strerror(code))
+        return super().accept()
+
+
+def test_accept_that_fails_with_a_visitors_error(
+    socket_platform: Platform, peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not close the listener, nor is whoever comes next forgotten until somebody else comes."""
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "socket", Abandoned)
+        listener = socket_platform.driver.listen(socket_platform.address(), Accepting(EchoMachine))
+    Abandoned.failures[:] = [errno.ECONNABORTED, errno.EPROTO, errno.ECONNABORTED]
+    assert echoes(socket_platform, peers, peers.dial(listener.address))
+    assert Abandoned.failures == [], "the failures have not been met"
     assert echoes(socket_platform, peers, peers.dial(listener.address))
     listener.close()
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from typing import Any
 
 import pytest
 from machines import EchoMachine, TalkingMachine
 from pairs import connect
-from peers import PATIENCE, Peers
+from peers import PATIENCE, Peers, read_exactly
 from platforms import Platform
 from recording import Accepting, RecordingHandler, in_time
 
@@ -38,6 +39,58 @@ def test_connect(platform: Platform) -> None:
     assert near.peer_address.endswith(f":{listener.address.port}")
     assert far.local_address.endswith(f":{listener.address.port}")
     listener.close()
+
+
+class Prompt(socket.socket):
+    """Connects within the call itself, as systems may do when the peer is on the same machine."""
+
+    def connect(self, address: Any) -> None:
+        self.setblocking(True)
+        try:
+            super().connect(address)
+        finally:
+            self.setblocking(False)
+
+    def connect_ex(self, address: Any) -> int:
+        self.setblocking(True)
+        try:
+            return super().connect_ex(address)
+        finally:
+            self.setblocking(False)
+
+
+def test_connect_that_succeeds_at_once(
+    socket_platform: Platform, peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handler still hears of it from a later tick, and what the peer says first is read."""
+    sock, address = peers.listen()
+    monkeypatch.setattr(socket, "socket", Prompt)
+    machine, handler = TalkingMachine(b"from the driver"), RecordingHandler()
+    socket_platform.driver.connect(address, machine, handler)
+    assert not handler.journal, "the handler was called before connect() had returned"
+    accepting = peers.work(peers.accept, sock)
+    socket_platform.turn_until(accepting.done)
+    peer = accepting.result()
+    peer.sendall(b"from the peer")
+    reading = peers.work(read_exactly, peer, len(b"from the driver"))
+    socket_platform.turn_until(lambda: machine.received == b"from the peer" and reading.done())
+    assert reading.result() == b"from the driver"
+    assert handler.journal[0] == "on_ready"
+    assert handler.journal.count("on_ready") == 1
+    peer.sendall(b", again")
+    socket_platform.turn_until(lambda: machine.received == b"from the peer, again")
+
+
+def test_connect_that_is_refused_at_once(socket_platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails as one does that is refused later."""
+    address = nobody_listens(socket_platform)
+    monkeypatch.setattr(socket, "socket", Prompt)
+    handler = RecordingHandler()
+    socket_platform.driver.connect(address, TalkingMachine(), handler)
+    assert not handler.journal, "the handler was called before connect() had returned"
+    socket_platform.turn_until(lambda: handler.closed)
+    assert handler.journal == ["on_closed"]
+    assert isinstance(handler.error, ConnectionRefused)
 
 
 def test_connect_by_name(platform: Platform) -> None:
