@@ -31,6 +31,11 @@ class Flow(Service):
     def __init__(self) -> None:
         self.produced = 0
         self.taken: list[int] = []
+        self.noted: list[str] = []
+
+    @method
+    def note(self, text: str) -> None:
+        self.noted.append(text)
 
     @method
     async def count(self, n: int) -> AsyncIterator[int]:
@@ -117,6 +122,51 @@ def test_items_both_ways(client: BlockingClient) -> None:
         stream.end()
         stream.end()
         assert list(stream) == []
+
+
+class IFlow:
+    """What a blocking client knows of it."""
+
+    name = "flow"
+
+    def count(self, n: int) -> Iterator[int]:
+        raise NotImplementedError
+        yield
+
+    def fail_after(self, n: int) -> Iterator[int]:
+        raise NotImplementedError
+
+    def add(self, a: int, b: int) -> int:
+        raise NotImplementedError
+
+    @method(name="note")
+    def write_down(self, text: str) -> None:
+        raise NotImplementedError
+
+
+def test_a_proxy_by_name(client: BlockingClient, flow: Flow, server: ThreadedServer) -> None:
+    proxy = client.service("flow")
+    assert proxy.add(2, 3) == 5
+    assert list(proxy.count.stream(3)) == [0, 1, 2]
+    with proxy.total.stream(timeout=20) as stream:
+        stream.send(4)
+        assert stream.result() == 4
+    proxy.note.notify("a")
+    server.until(lambda: flow.noted == ["a"])
+
+
+def test_a_proxy_by_class(client: BlockingClient, flow: Flow) -> None:
+    proxy = client.service(IFlow)
+    assert proxy.add(2, 3) == 5
+    assert list(proxy.count(3)) == [0, 1, 2]
+    items = proxy.fail_after(1)
+    assert next(items) == 0
+    with pytest.raises(RpcError, match="no more"):
+        next(items)
+    proxy.write_down("b")
+    assert flow.noted == ["b"]
+    with pytest.raises(AttributeError, match="IFlow declares no method 'total'"):
+        proxy.total  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_a_unary_method_as_a_stream(client: BlockingClient) -> None:

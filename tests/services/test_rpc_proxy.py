@@ -55,6 +55,9 @@ class ICalculator:
         raise NotImplementedError
         yield
 
+    def stubbed(self, n: int) -> AsyncIterator[int]:
+        raise NotImplementedError
+
     async def not_served(self) -> None:
         raise NotImplementedError
 
@@ -125,6 +128,9 @@ def test_a_proxy_by_class(run_on: Ground) -> None:
         assert await calculator.add(2, 3) == 5
         assert await calculator.add(a=1, b=1) == 2
         assert [item async for item in calculator.count(4)] == [0, 1, 2, 3]
+        with pytest.raises(RpcError, match=r"calculator\.stubbed"):  # a stream, or it would not be iterable
+            async for _ in calculator.stubbed(4):
+                pass
         async with aclosing(calculator.count(1000)) as numbers:  # type: ignore[type-var]
             async for item in numbers:
                 if item == 3:
@@ -145,6 +151,7 @@ def test_the_class_of_the_service_itself_declares_it_too(run_on: Ground) -> None
         assert await calculator.double(4) == 8
         assert [item async for item in calculator.count(2)] == [0, 1]
         assert await calculator.add(1, 2) == 3  # type: ignore[misc]  # a plain function there, not here
+        assert await calculator.is_() == "a keyword"  # type: ignore[misc]  # served under another name
 
     run_on(scenario)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from ...drivers.address import Address
 from ...drivers.base import Driver
@@ -18,8 +18,11 @@ from .cancel import CancelToken
 from .channel import Channel, ChannelOptions, ChannelState
 from .context import inherit
 from .peer import Peer, check_cancel, expired, join_params
-from .service import Service, method_table
+from .proxy import BlockingProxy
+from .service import Service, method_table, service_name
 from .stream import StreamCall
+
+T = TypeVar("T")
 
 
 def connect_sync(url: str, services: Iterable[Service] = (), **options: Any) -> BlockingClient:
@@ -122,9 +125,21 @@ class BlockingClient:
         peer.start_stream(stream)
         return BlockingStream(stream, self._turn_until, self._flush)
 
-    def service(self, name: str) -> BlockingProxy:
-        """An object whose methods are those of a service."""
-        return BlockingProxy(self, name)
+    @overload
+    def service(self, service: str) -> BlockingProxy: ...
+    @overload
+    def service(self, service: type[T]) -> T: ...
+    def service(self, service: str | type[T]) -> BlockingProxy | T:
+        """An object whose methods are those of a service.
+
+        Args:
+            service: Its name, or a class that declares its methods as plain functions and
+                generators: type-checkers then know the parameters and results.
+        """
+        if isinstance(service, str):
+            return BlockingProxy(self, service)
+        proxy: Any = BlockingProxy(self, service_name(service), service)
+        return proxy  # type: ignore[no-any-return]  # it stands in for what the class declares
 
     def close(self) -> None:
         """End the connection in good order, and free what the client holds."""
@@ -276,20 +291,3 @@ class BlockingStream:
     def __exit__(self, *exc_info: object) -> None:
         self._stream.give_up("the block that used the stream ended")
         self._flush()
-
-
-class BlockingProxy:
-    """Turns `proxy.add(2, 3)` into a call of "service.add"."""
-
-    def __init__(self, client: BlockingClient, name: str) -> None:
-        self._client = client
-        self._name = name
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name.startswith("_"):
-            raise AttributeError(name)
-
-        def call(*params: Any, **keywords: Any) -> Any:
-            return self._client.call(f"{self._name}.{name}", *params, **keywords)
-
-        return call

@@ -19,6 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK = "_helianthus_method"
 _STREAMS = (collections.abc.AsyncIterator, collections.abc.AsyncIterable, collections.abc.AsyncGenerator)
+_BLOCKING_STREAMS = (collections.abc.Iterator, collections.abc.Generator)  # a list is an Iterable, too
 
 
 @overload
@@ -188,6 +189,26 @@ def service_name(declaration: type) -> str:
     """The name under which a class is served: its `name`, or its own name in snake case."""
     name = getattr(declaration, "name", None)
     return name if isinstance(name, str) and name else _snake_case(declaration.__name__)
+
+
+def declared_method(declaration: type, attribute: str) -> tuple[str, bool]:
+    """What a class that declares a service says of one of its methods.
+
+    Returns:
+        The name under which the method is served, and whether it streams to its caller: it is a
+        generator, or is annotated to return an iterator, as protocols and stubs do.
+
+    Raises:
+        AttributeError: The class declares no such method.
+    """
+    function = getattr(declaration, attribute, None)
+    if not callable(function):
+        raise AttributeError(f"{declaration.__name__} declares no method {attribute!r}")
+    streams = inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function)
+    if not streams and not inspect.iscoroutinefunction(function):
+        returned = annotations_of(function).get("return")
+        streams = (typing.get_origin(returned) or returned) in (*_STREAMS, *_BLOCKING_STREAMS)
+    return getattr(function, _MARK, attribute), streams
 
 
 def _snake_case(name: str) -> str:
