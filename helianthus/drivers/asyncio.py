@@ -7,11 +7,16 @@ output beyond that stays in the machine.
 
 All links that were woken during one iteration of the loop are flushed by one callback in the next.
 All timers of the driver share one timer of the loop, set for the earliest.
+
+Everything runs in copies of the context in which the driver was made. asyncio would give a callback
+the context of whoever asked for it: a connection that is first used while a call is served would
+carry that call's context variables, its deadline among them, for as long as it lives.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import importlib.util
 import math
 import random
@@ -85,6 +90,7 @@ class AsyncioDriver(Driver):
                 loop = new_event_loop()
                 self._owns_loop = True
         self.loop = loop
+        self._context = contextvars.copy_context()
         self._dirty: deque[Host[Any]] = deque()
         self._settle_due = False
         self._alarm: TimerHandle | None = None
@@ -120,7 +126,7 @@ class AsyncioDriver(Driver):
         if self._closed:
             return
         try:
-            self.loop.call_soon_threadsafe(self._run_posted, callback)
+            self.loop.call_soon_threadsafe(self._run_posted, callback, context=self._context)
         except RuntimeError:
             if not self.loop.is_closed():
                 raise
@@ -148,7 +154,7 @@ class AsyncioDriver(Driver):
 
         future = self.loop.run_in_executor(None, attempt, work)
         self._work.add(future)
-        future.add_done_callback(finished)
+        future.add_done_callback(finished, context=self._context)
 
     def poll(self, timeout: float | None = None) -> None:
         """Turn the loop until something was done, at most for `timeout` seconds; see `Driver.poll`."""
@@ -226,7 +232,7 @@ class AsyncioDriver(Driver):
         if not self._settle_due:
             self._settle_due = True
             if not self.loop.is_closed():  # else close() settles
-                self.loop.call_soon(self._settle_all)
+                self.soon(self._settle_all)
 
     def _abandon(self) -> None:
         """Forget everything, in a forked child; see `Driver._abandon`.
@@ -253,10 +259,18 @@ class AsyncioDriver(Driver):
 
     def start_task(self, work: Coroutine[Any, Any, None]) -> Task[None]:
         """Run a coroutine in the loop, and keep it from being collected before its end."""
-        task = self.loop.create_task(work)
+        task = self.loop.create_task(work, context=self._context.copy())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def soon(self, callback: Callable[[], object]) -> None:
+        """Have `callback` called in the loop's next iteration."""
+        self.loop.call_soon(callback, context=self._context)
+
+    def watch(self, sock: socket.socket, callback: Callable[[], object]) -> None:
+        """Have `callback` called whenever a socket is readable; raises as `loop.add_reader`."""
+        self._context.copy().run(self.loop.add_reader, sock, callback)
 
     def link_begun(self, link: AsyncioLink[Any]) -> None:
         """A link holds a transport, or is to get one."""
@@ -292,7 +306,7 @@ class AsyncioDriver(Driver):
         finally:
             self._settle_due = bool(dirty)
             if dirty and not self.loop.is_closed():
-                self.loop.call_soon(self._settle_all)
+                self.soon(self._settle_all)
             self.stop_waiting()
 
     def _run_posted(self, callback: Callable[[], None]) -> None:
@@ -314,7 +328,9 @@ class AsyncioDriver(Driver):
             self._alarm.cancel()
         self._alarm_at = when
         delay = min(max(0.0, when - self.loop.time()), _LONGEST_WAIT)
-        self._alarm = self.loop.call_later(math.ceil(delay * 1000) / 1000, self._run_timers)
+        self._alarm = self.loop.call_later(
+            math.ceil(delay * 1000) / 1000, self._run_timers, context=self._context
+        )
 
     def _run_timers(self) -> None:
         self._alarm = None
@@ -407,7 +423,7 @@ class AsyncioLink(Link[E], asyncio.Protocol):
         else:
             self._connected(address_text(local), address_text(peer))
             if not self._reading:
-                self._loop_driver.loop.call_soon(self._pause_reading)
+                self._loop_driver.soon(self._pause_reading)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the peer."""
@@ -490,7 +506,7 @@ class AsyncioLink(Link[E], asyncio.Protocol):
 
     def _resume_reading(self) -> None:
         if self._early:
-            self._loop_driver.loop.call_soon(self._take_early)
+            self._loop_driver.soon(self._take_early)
         elif self._transport is not None:
             self._transport.resume_reading()
 
@@ -530,7 +546,7 @@ class AsyncioListener(Listener):
         if self._closed:
             return
         try:
-            self._loop.add_reader(self._socket, self._ready)
+            self._driver.watch(self._socket, self._ready)
         except NotImplementedError:  # Windows' proactor loop: it completes, and knows no readiness
             self._task = self._driver.start_task(self._accept_by_completion())
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextvars
 from typing import Any
 
 from machines import Action, EchoMachine, JournalMachine, PlainMachine, Received, TalkingMachine
-from pairs import pair
+from pairs import connect, pair
 from platforms import Platform
-from recording import RecordingHandler
+from recording import Accepting, RecordingHandler, in_time
 
 from helianthus.protocols.machine import Closing
 
@@ -151,3 +152,46 @@ def test_a_handler_may_abort_another_link(platform: Platform) -> None:
 
 class Fault(Exception):
     """Why a link was aborted."""
+
+
+def test_nobodys_context_reaches_a_handler(platform: Platform) -> None:
+    """A link outlives the task that asked for it, whose context variables are no concern of others."""
+    mine: contextvars.ContextVar[str] = contextvars.ContextVar("mine", default="")
+    seen: set[tuple[str, str]] = set()
+    driver = platform.driver
+
+    def note(call: str) -> None:
+        seen.add((call, mine.get()))
+
+    def noting() -> RecordingHandler:
+        calls = ("on_ready", "on_events", "on_closed")
+        return RecordingHandler(**{call: lambda _handler, _what, call=call: note(call) for call in calls})
+
+    accepting = Accepting(EchoMachine, noting)
+
+    def begin() -> Any:
+        mine.set("somebody's")
+        listener = driver.listen(platform.address(), accepting)
+        end = connect(platform, listener, TalkingMachine(b"x"), noting())
+        driver.call_at(driver.now() + 0.001, lambda: note("call_at"))
+        driver.post(lambda: note("post"))
+        driver.in_thread(lambda: None, lambda _result, _error: note("in_thread"))
+        return listener, end
+
+    listener, end = contextvars.copy_context().run(begin)
+    platform.turn_until(lambda: end.machine.received == b"x")
+
+    def go_on() -> None:
+        mine.set("somebody else's")
+        end.machine.say(b"y")
+        end.link.wake()
+
+    contextvars.copy_context().run(go_on)
+    platform.turn_until(lambda: end.machine.received == b"xy")
+    contextvars.copy_context().run(lambda: (mine.set("a third one's"), end.link.abort()))
+    platform.turn_until(lambda: end.handler.closed and accepting.handlers[0].closed)
+    platform.turn_until(in_time(driver, 0.01))
+    platform.turn_until(lambda: len(seen) >= 6)
+    listener.close()
+    calls = ("call_at", "in_thread", "on_closed", "on_events", "on_ready", "post")
+    assert sorted(seen) == [(call, "") for call in calls]

@@ -204,6 +204,54 @@ def test_calls_outside_of_methods_inherit_nothing(run_on: Ground) -> None:
     run_on(scenario)
 
 
+class Pushed(Service):
+    """What a server tells its client, which then calls somebody."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.asked: list[asyncio.Task[Any]] = []
+        self.seen: list[CallContext | None] = []
+
+    @method
+    def tell(self) -> None:
+        self.seen.append(current_call())
+        self.asked.append(asyncio.ensure_future(self._client.call("last.see")))
+
+
+class Late(Service):
+    """Connects for the first time while it serves a call, as whoever makes clients lazily does."""
+
+    def __init__(self, bench: Bench, url: str, *services: Service) -> None:
+        self._bench = bench
+        self._url = url
+        self._services = services
+
+    @method
+    async def begin(self) -> None:
+        client = await self._bench.client(self._url, *self._services)
+        await client.call("last.see")
+
+
+def test_a_connection_that_a_method_made_outlives_its_deadline(run_on: Ground) -> None:
+    """What the other side calls on it belongs to no call of this side's."""
+
+    async def scenario(bench: Bench) -> None:
+        server = await bench.serve(Last())
+        other = await bench.client(server)
+        await other.call("last.see")
+        pushed = Pushed(other)
+        late = await bench.client(await bench.serve(Late(bench, str(server.addresses[0]), pushed)))
+        before = list(server.peers)
+        await late.call("late.begin", timeout=0.2, meta=TRACE)
+        await asyncio.sleep(0.25)
+        (peer,) = [peer for peer in server.peers if peer not in before]
+        await peer.call("pushed.tell")
+        assert await pushed.asked[0] == {"remaining": None, "meta": {}}
+        assert pushed.seen[0] is None or pushed.seen[0].method == "pushed.tell"
+
+    run_on(scenario)
+
+
 def test_two_calls_at_once_keep_their_own(run_on: Ground) -> None:
     async def scenario(bench: Bench) -> None:
         client, _, _ = await chain(bench)
