@@ -121,7 +121,8 @@ def _prepare(contestant: Contestant, load: Path | None, directory: Path) -> Read
         return Skipped(contestant, "epoll is Linux's")
     missing = [package for package in contestant.needs if importlib.util.find_spec(package) is None]
     if missing:
-        return Skipped(contestant, f"{' and '.join(missing)} not installed")
+        what = " and ".join(missing)
+        return Skipped(contestant, f"{what} not installed: pip install 'helianthus[bench]'")
     if contestant.native:
         try:
             program = [str(compile_program(contestant.program[0], directory))]

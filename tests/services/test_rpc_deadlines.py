@@ -28,7 +28,7 @@ def test_a_call_ends_at_its_deadline_and_the_method_is_cancelled(run_on: Ground)
         client = await bench.pair(service)
         began = bench.driver.now()
         error = await expires(client.call("waiting.wait", "a", timeout=SOON))
-        assert bench.driver.now() >= began + SOON  # a difference may round to less
+        assert bench.driver.now() - began >= SOON - 0.002  # uvloop's clock has whole milliseconds
         assert error.maybe_executed
         await service.happened("a", "finally")
         assert service.entries("a") == ["began", "cancelled", "finally"]

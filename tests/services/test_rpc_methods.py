@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -298,6 +298,16 @@ def test_a_plain_function_cannot_take_a_stream() -> None:
 
     with pytest.raises(TypeError, match=r"hasty\.drink takes a stream"):
         Server([Hasty()])
+
+
+def test_a_plain_generator_is_no_stream() -> None:
+    class Sudden(Service):
+        @method
+        def count(self) -> Iterator[int]:
+            yield 1
+
+    with pytest.raises(TypeError, match=r"sudden\.count is a plain generator; write it with `async def`"):
+        Server([Sudden()])
 
 
 def test_a_stream_or_context_cannot_stand_beside_any_number_of_parameters() -> None:

@@ -90,6 +90,10 @@ class ServedMethod:
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self.name = name
         self.function = function
+        if inspect.isgeneratorfunction(function):
+            raise TypeError(
+                f"{name} is a plain generator; write it with `async def` to stream what it yields"
+            )
         self.kind = _kind(function)
         hints = annotations_of(function)
         names = inspect.signature(function).parameters
