@@ -40,11 +40,6 @@ BACKLOG = 4096
 ACCEPT_PAUSE = 0.1
 """Seconds that a listener waits after running out of file descriptors."""
 
-_SETTLE_AT = 32 * 1024
-"""Bytes read at once after which the link is settled before it reads on. Many large pieces that wait
-for the end of the tick are freed together, the allocator gives their pages back to the kernel, and
-every tick takes page faults anew: without this a 64 KiB echo ran at a third of its speed."""
-
 _JOIN_BELOW = 4096  # bytes: buffers smaller than this on average cost less joined than gathered
 _GATHER = 512  # buffers in one sendmsg; Linux, macOS and the BSDs allow 1024 (IOV_MAX)
 
@@ -152,8 +147,6 @@ class SocketLink(Link[E]):
                 self._received_eof()
                 return
             self._received(buffer[:received])
-            if received >= _SETTLE_AT:
-                self.settle()
             if received < size and not self._hung_up:
                 return
         self._reactor.unread[self] = None
