@@ -201,6 +201,8 @@ class Link(Host[E]):
         "_end_error",
         "_eof",
         "_half_closed",
+        "_held",
+        "_held_due",
         "_linger_timer",
         "_progress_at",
         "_reading",
@@ -224,6 +226,8 @@ class Link(Host[E]):
         self._clogged = False  # the transport has left something over
         self._eof = False
         self._half_closed = False
+        self._held = b""  # has been read, but the machine wanted no more
+        self._held_due = False
         self._reading = True
         self._progress_at = 0.0
         self._write_timer: Timer | None = None
@@ -303,17 +307,30 @@ class Link(Host[E]):
         if size in _PORTIONED:
             view = memoryview(data)
             portion = min(size // 2, _PORTION)
-            last = size - portion
             start = 0
-            while start < last:
+            while start < size - portion:
                 self._feed(view[start : start + portion])
                 self.settle()
                 self.woken = True  # still: the driver is to settle it at the end of the tick
                 start += portion
+                if not self._reading:
+                    self._held = bytes(view[start:])
+                    return
             data = view[start:]
         self._feed(data)
         if size >= _SETTLE_AT:
             self.settle()
+
+    def _take_held(self) -> None:
+        """The machine wants to read again: first what has been read already."""
+        self._held_due = False
+        if self._state is not _OPEN or not self.machine.wants_read:
+            return
+        held, self._held = self._held, b""
+        self._reading = True
+        self._received(held)
+        if self._reading and not self.closed:
+            self._resume_reading()
 
     def _feed(self, data: Buffer) -> None:
         if self._state is not _OPEN:
@@ -454,12 +471,17 @@ class Link(Host[E]):
 
     def _heed_wants_read(self) -> None:
         wanted = self.machine.wants_read
-        if wanted != self._reading and not self.closed:
-            self._reading = wanted
-            if wanted:
-                self._resume_reading()
-            else:
-                self._pause_reading()
+        if wanted == self._reading or self.closed:
+            return
+        if not wanted:
+            self._reading = False
+            self._pause_reading()
+        elif not self._held:
+            self._reading = True
+            self._resume_reading()
+        elif not self._held_due:
+            self._held_due = True
+            self._driver.post(self._take_held)  # not from within a settling
 
     def _follow(self, closing: Closing) -> None:
         if closing is Closing.ABORT:
@@ -480,6 +502,7 @@ class Link(Host[E]):
             self._lost(None)
             return
         self._state = _LINGERING
+        self._held = b""
         self._disarm()
         driver = self._driver
         self._linger_timer = driver.call_at(driver.now() + LINGER, lambda: self._lost(None))
