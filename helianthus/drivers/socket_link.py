@@ -69,6 +69,14 @@ def address_text(sockaddr: Any) -> str:
     return str(sockaddr)
 
 
+def keep_alive(sock: socket.socket) -> None:
+    """Have the system find peers that have vanished, where the protocol on top has no pings.
+
+    When it does so is the system's setting: on Linux after two hours, unless somebody changed it.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
 class SocketLink(Link[E]):
     """A link over a non-blocking stream socket."""
 
@@ -105,6 +113,7 @@ class SocketLink(Link[E]):
         self._socket = sock
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            keep_alive(sock)
             local, peer = address_text(sock.getsockname()), address_text(sock.getpeername())
         except OSError as error:
             self._lost(from_os_error(error, self.peer_address))

@@ -15,6 +15,7 @@ from helianthus.protocols.rpc import (
     Flow,
     ItemReceived,
     NotificationReceived,
+    OversizedMessage,
     RequestReceived,
     ResponseReceived,
     RpcLimits,
@@ -172,6 +173,34 @@ def test_an_expired_request_counts_until_it_is_answered() -> None:
     talk.wait(1.0)
     talk.hear([0, 4, "m", []])
     assert list(refusals(talk)) == [4]
+
+
+# -- max_elements ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("params", [[[0] * 17], [dict.fromkeys(range(17), 0)], [0] * 17])
+def test_no_more_elements_of_the_peers_than_max_elements(params: list[Any]) -> None:
+    talk = Talk(limits=RpcLimits(max_elements=16))
+    talk.hear([0, 2, "m", [[0] * 16]])
+    talk.hear([0, 4, "m", params])
+    request, last = talk.events()
+    assert isinstance(request, RequestReceived)
+    assert isinstance(last, ConnectionFailed)
+    assert isinstance(last.error, LimitExceeded)
+    assert (last.error.limit, last.error.maximum) == ("max_elements", 16)
+
+
+@pytest.mark.parametrize("params", [[[0] * 17], [dict.fromkeys(range(17), 0)], [0] * 17])
+def test_no_more_elements_of_ours_than_max_elements(params: list[Any]) -> None:
+    """The peer would take it for a fault, and end the connection."""
+    talk = Talk(limits=RpcLimits(max_elements=16))
+    with pytest.raises(OversizedMessage, match=r"max_elements \(16\)"):
+        talk.call("m", params)
+    talk.call("m", [bytes(1000), [0] * 16])
+    talk.hear([0, 2, "m", []])
+    with pytest.raises(OversizedMessage, match=r"max_elements \(16\)"):
+        talk.session.respond(2, params)
+    talk.session.respond(2, "short")
 
 
 # -- max_streams -------------------------------------------------------------------------------------

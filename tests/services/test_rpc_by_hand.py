@@ -162,9 +162,10 @@ def test_coroutines_are_unimplemented(name: str) -> None:
             held.say(HELLO, [REQUEST, 2 * number + 1, f"game.{called}", [], {"stream": 3}])
         answers = [message for message in (held.hear() for _ in range(4)) if message[0] == RESPONSE]
         assert len(answers) == 3
-        for _, _, (code, message, _), _ in answers:
+        for _, _, (code, message, _, executed), _ in answers:
             assert code == StatusCode.UNIMPLEMENTED
             assert "without an event loop" in message
+            assert executed is False
         held.say([NOTIFICATION, "game.think", []], [REQUEST, 9, "game.move", [1]])
         assert held.hear() == [RESPONSE, 9, None, 1]
         ((called, error),) = held.errors  # nobody else hears of a notification

@@ -19,6 +19,8 @@ class RpcLimits:
     Attributes:
         max_message_size: One encoded message, either way; gRPC's default for receiving. Messages
             of the library's own must fit, therefore at least 1024.
+        max_elements: Of one array or map in a message, either way: memory for them is taken when
+            their number has come, five bytes after which nothing need follow.
         max_calls: Calls of ours without an answer, and requests of the peer's without one.
         max_streams: How many of each of these may be streams; the advice of RFC 9113, 6.5.2.
         stream_window: Items that the peer may send on a stream before we have consumed any.
@@ -35,6 +37,7 @@ class RpcLimits:
     """
 
     max_message_size: int = attrs.field(default=4 * MIB, validator=ge(1024))
+    max_elements: int = attrs.field(default=MIB, validator=ge(16))
     max_calls: int = attrs.field(default=1000, validator=ge(0))
     max_streams: int = attrs.field(default=100, validator=ge(0))
     stream_window: int = attrs.field(default=64, validator=[ge(1), le(MAX_MSGID)])

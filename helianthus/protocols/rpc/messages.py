@@ -123,7 +123,9 @@ def read_failure(msgid: int, error: Any) -> CallFailed:
     if error.__class__ is list and len(error) >= 2 and error[1].__class__ is str:
         code = error[0]
         if code.__class__ is int and 0 < code <= StatusCode.UNAUTHENTICATED:
-            return CallFailed(msgid, StatusCode(code), error[1], error[2] if len(error) > 2 else None)
+            details = error[2] if len(error) > 2 else None
+            executed = len(error) < 4 or error[3] is not False
+            return CallFailed(msgid, StatusCode(code), error[1], details, maybe_executed=executed)
     # `repr` itself would raise on what is nested deeply, and repeat what is long.
     message = error if error.__class__ is str else _FOREIGN_ERROR.repr(error)
     return CallFailed(msgid, StatusCode.UNKNOWN, message, error)

@@ -228,13 +228,26 @@ class RpcSession(SessionBase):
             encoder.check_size(data)
         self._reply(msgid, data)
 
-    def respond_error(self, msgid: int, code: StatusCode, message: str, details: Any = None) -> None:
-        """Answer a request with an error; raises as `respond` does, and for the code OK."""
+    def respond_error(
+        self, msgid: int, code: StatusCode, message: str, details: Any = None, *, executed: bool = True
+    ) -> None:
+        """Answer a request with an error; raises as `respond` does, and for the code OK.
+
+        Args:
+            msgid: The request's.
+            code: Why.
+            message: For people.
+            details: Anything that can be encoded.
+            executed: False where nothing was run for it; a peer that knows the extensions is told.
+        """
         if msgid not in self._requests.sizes:
             raise LocalProtocolError(f"no request {msgid} awaits an answer")
         if not StatusCode.OK < code <= StatusCode.UNAUTHENTICATED:
             raise LocalProtocolError(f"{code!r} is no status code of an error")
-        self._reply(msgid, self._encode((RESPONSE, msgid, (int(code), message, details), None)))
+        error: tuple[Any, ...] = (int(code), message, details)
+        if not executed and self.peer is not None:
+            error = (*error, False)
+        self._reply(msgid, self._encode((RESPONSE, msgid, error, None)))
 
     # -- commands: streams -----------------------------------------------------------------------
 
@@ -433,10 +446,11 @@ class RpcSession(SessionBase):
             if last is None or is_after(msgid, last):  # the peer has failed that call by itself
                 self._requests.remove(msgid)
                 return
-        self.respond_error(msgid, StatusCode.UNAVAILABLE, clip(self._refuses_calls))
+        self.respond_error(msgid, StatusCode.UNAVAILABLE, clip(self._refuses_calls), executed=False)
 
     def _refuse(self, msgid: int, reason: str) -> None:
-        self.respond_error(msgid, StatusCode.RESOURCE_EXHAUSTED, f"{reason}; the request was not run")
+        message = f"{reason}; the request was not run: call again when others have ended"
+        self.respond_error(msgid, StatusCode.RESOURCE_EXHAUSTED, message, executed=False)
 
     def _on_notification(self, message: list[Any], now: float) -> None:
         meta = message[3] if len(message) == 4 else None

@@ -50,9 +50,9 @@ class SessionBase:
         self._initiator = initiator
         self.extensions = extensions
         self._hello_sent = False
-        self._encoder = Encoder(self.limits.max_message_size)
+        self._encoder = Encoder(self.limits.max_message_size, self.limits.max_elements)
         self._encode = self._encoder.encode
-        self._decoder = Decoder(self.limits.max_message_size)
+        self._decoder = Decoder(self.limits.max_message_size, self.limits.max_elements)
         self._events: list[RpcEvent] = []
         self.output = OutputQueue()
         """What is encoded and the transport has not taken; only to be looked at."""

@@ -42,7 +42,6 @@ MAX_MSGID = 0xFFFFFFFF
 HELLO = "helianthus.hello"
 VERSION = 1
 
-_MAX_ELEMENTS = 1024 * 1024  # of one array or map; the unpacker takes memory for them from the header alone
 _INITIAL_BUFFER = 16 * 1024  # bytes; a server has one for each of its connections
 _RETAINED = 128 * 1024  # bytes; buffers that grew beyond are given back
 UNPACKABLE = (TypeError, ValueError, OverflowError)
@@ -76,17 +75,19 @@ class Encoder:
         watch_above: Bytes; what is larger has to be shown to `check_size`.
     """
 
-    def __init__(self, max_message_size: int) -> None:
+    def __init__(self, max_message_size: int, max_elements: int) -> None:
         self.pack: Callable[[tuple[Any, ...]], bytes] = msgpack.Packer().pack
-        self.watch_above = min(max_message_size, _RETAINED)
+        self.watch_above = min(max_message_size, max_elements, _RETAINED)
         self._max_message_size = max_message_size
+        self._max_elements = max_elements
 
     def encode(self, message: tuple[Any, ...]) -> bytes:
         """Encode a message.
 
         Raises:
             LocalProtocolError: It holds something that MessagePack has no form for.
-            OversizedMessage: It is larger than `max_message_size`.
+            OversizedMessage: It is larger than `max_message_size`, or an array or a map in it
+                than `max_elements`.
         """
         try:
             data = self.pack(message)
@@ -98,11 +99,26 @@ class Encoder:
 
     def check_size(self, data: bytes) -> None:
         """Give back the memory that a large message took; raises `OversizedMessage`."""
-        self.pack = msgpack.Packer().pack  # the old one keeps a buffer of its largest message
+        if len(data) > _RETAINED:
+            self.pack = msgpack.Packer().pack  # the old one keeps a buffer of its largest message
         if len(data) > self._max_message_size:
             raise OversizedMessage(
                 f"is {len(data)} bytes encoded, more than max_message_size ({self._max_message_size})"
             )
+        if len(data) > self._max_elements:  # each takes a byte at least
+            self._check_elements(data)
+
+    def _check_elements(self, data: bytes) -> None:
+        """Read the message as the peer would: a broken limit would cost it the whole connection."""
+        unpacker = _small_unpacker(self._max_message_size, self._max_elements)
+        unpacker.feed(data)
+        try:
+            unpacker.unpack()
+        except ValueError as error:
+            if _has_too_many(error):
+                raise OversizedMessage(
+                    f"has more than max_elements ({self._max_elements}) elements in an array or a map"
+                ) from None
 
 
 class Decoder:
@@ -116,14 +132,15 @@ class Decoder:
         size: Bytes of the message that `decode` gave last.
     """
 
-    def __init__(self, max_message_size: int) -> None:
+    def __init__(self, max_message_size: int, max_elements: int) -> None:
         self.fault: RemoteProtocolError | None = None
         self.size = 0
         self._max_message_size = max_message_size
+        self._max_elements = max_elements
         self._fed = 0  # bytes given to the unpacker
         self._done = 0  # of them, those up to the end of the last message
         self._grown = False  # whether the unpacker's buffer is large
-        self._unpacker = self._small_unpacker()
+        self._unpacker = _small_unpacker(max_message_size, max_elements)
 
     @property
     def incomplete(self) -> int:
@@ -158,23 +175,15 @@ class Decoder:
                     yield message
                 self._done = done
             if self._grown and self._fed == self._done:
-                self._unpacker = self._small_unpacker()
+                self._unpacker = _small_unpacker(self._max_message_size, self._max_elements)
                 self._fed = self._done = 0
                 self._grown = False
         except _UNREADABLE as error:
             reason = str(error) or type(error).__name__
+            if _has_too_many(error) and self._max_elements <= self._max_message_size:
+                self.fault = self._too_many()
+                return
             self.fault = RemoteProtocolError(f"what the peer sent is no readable MessagePack: {reason}")
-
-    def _small_unpacker(self) -> Any:
-        """An unpacker with a small buffer; it grows to the largest message, and stays so."""
-        maximum = self._max_message_size
-        return msgpack.Unpacker(
-            max_buffer_size=maximum,
-            read_size=min(maximum, _INITIAL_BUFFER),
-            max_array_len=min(maximum, _MAX_ELEMENTS),
-            max_map_len=min(maximum // 2, _MAX_ELEMENTS),
-            strict_map_key=False,
-        )
 
     def _too_large(self) -> LimitExceeded:
         maximum = self._max_message_size
@@ -183,6 +192,30 @@ class Decoder:
             limit="max_message_size",
             maximum=maximum,
         )
+
+    def _too_many(self) -> LimitExceeded:
+        maximum = self._max_elements
+        return LimitExceeded(
+            f"an array or a map has more than max_elements ({maximum}) elements",
+            limit="max_elements",
+            maximum=maximum,
+        )
+
+
+def _small_unpacker(max_message_size: int, max_elements: int) -> Any:
+    """An unpacker with a small buffer; it grows to the largest message, and stays so."""
+    return msgpack.Unpacker(
+        max_buffer_size=max_message_size,
+        read_size=min(max_message_size, _INITIAL_BUFFER),
+        max_array_len=min(max_message_size, max_elements),
+        max_map_len=min(max_message_size // 2, max_elements),
+        strict_map_key=False,
+    )
+
+
+def _has_too_many(error: Exception) -> bool:
+    """Whether msgpack refused a message for the elements of an array or a map; only its text says so."""
+    return "exceeds max_array_len" in str(error) or "exceeds max_map_len" in str(error)
 
 
 def unencodable(error: Exception) -> LocalProtocolError:

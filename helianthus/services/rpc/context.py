@@ -38,8 +38,17 @@ serving: ContextVar[CallContext | None] = ContextVar("helianthus_call", default=
 """The call that the running code serves."""
 
 
+plain: ContextVar[tuple[Peer, str] | None] = ContextVar("helianthus_plain_call", default=None)
+"""The same of a plain function that was called without meta: peer and method. It has nothing to
+inherit, and its `CallContext` is made only where one is asked for."""
+
+
 def current_call() -> CallContext | None:
     """The call that the running code serves, or None outside of a method."""
+    call = plain.get()
+    if call is not None:
+        peer, method = call
+        return CallContext(method, peer, None, {})
     return serving.get()
 
 

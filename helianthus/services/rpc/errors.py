@@ -34,3 +34,10 @@ class RpcError(Exception):
 
     def __str__(self) -> str:
         return f"{self.code.name}: {self.message}"
+
+
+class NotRun(RpcError):
+    """The library's own refusal of a call, before its method was begun; the caller is told that."""
+
+    def __init__(self, code: StatusCode, message: str) -> None:
+        super().__init__(code, message, maybe_executed=False)

@@ -29,8 +29,8 @@ from ...protocols.rpc import (
     StatusCode,
     StreamEnded,
 )
-from .context import CallContext, serving
-from .errors import RpcError
+from .context import CallContext, plain, serving
+from .errors import NotRun, RpcError
 from .items import IncomingItems, OutgoingItems
 from .service import Kind, ServedMethod
 from .waiter import Waiter
@@ -92,7 +92,13 @@ class Serving:
                 params = event.params
                 if params.__class__ is not list or tuple(map(type, params)) not in method.plain_cases:
                     method.check(params)
-                result = method.function(*params) if params.__class__ is list else method.call_by_name(params)
+                token = plain.set((self._peer, event.method))
+                try:
+                    result = (
+                        method.function(*params) if params.__class__ is list else method.call_by_name(params)
+                    )
+                finally:
+                    plain.reset(token)
                 self._respond(event.msgid, result)
             else:
                 self._begin(event, method)
@@ -212,16 +218,14 @@ class Serving:
 
     def _begin(self, event: RequestReceived, method: ServedMethod | None) -> None:
         if method is None:
-            raise RpcError(
+            raise NotRun(
                 StatusCode.UNIMPLEMENTED,
                 f"this node has no method {event.method!r}; node.services lists what it has",
-                maybe_executed=False,
             )
         if method.flow & ~event.flow:
-            raise RpcError(
+            raise NotRun(
                 StatusCode.UNIMPLEMENTED,
                 f"{method.name} has stream items; call it as a stream, with a client that understands them",
-                maybe_executed=False,
             )
         method.check(event.params)
         self._begin_run(event.msgid, method, event.params, event.meta or {}, event.deadline)
@@ -259,10 +263,9 @@ class Serving:
     ) -> None:
         loop = self._peer.loop
         if loop is None:
-            raise RpcError(
+            raise NotRun(
                 StatusCode.UNIMPLEMENTED,
                 f"{method.name} is asynchronous, and this node turns its driver without an event loop",
-                maybe_executed=False,
             )
         run = _Run()
         if method.items is not None:
@@ -349,7 +352,7 @@ class Serving:
         if run is not None:
             self._cancel(run, RpcError(code, reason))
         elif self._held:
-            self._drop_held(msgid, RpcError(code, f"{reason}; it was not run", maybe_executed=False))
+            self._drop_held(msgid, NotRun(code, f"{reason}; it was not run"))
 
     def _cancel(self, run: _Run, reason: RpcError) -> None:
         if run.stopped is None:
@@ -369,11 +372,12 @@ class Serving:
         if not session.awaits_answer(msgid):
             return
         code, message, details = self._describe(method, error)
+        executed = not isinstance(error, NotRun)
         try:
-            session.respond_error(msgid, code, message, details)
+            session.respond_error(msgid, code, message, details, executed=executed)
         except LocalProtocolError:
             if session.awaits_answer(msgid):  # the details cannot be encoded, or are too large
-                session.respond_error(msgid, code, message[:1000])
+                session.respond_error(msgid, code, message[:1000], executed=executed)
 
     def _describe(self, method: str, error: BaseException) -> tuple[StatusCode, str, Any]:
         if isinstance(error, RpcError):

@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 
 from ...protocols.rpc import StatusCode
-from .errors import RpcError
+from .errors import NotRun, RpcError
 
 Check = Callable[[Any], bool]
 
@@ -167,7 +167,7 @@ class Signature:
         return f"{number} parameter{'' if number == '1' else 's'}"
 
     def _invalid(self, reason: str) -> RpcError:
-        return RpcError(StatusCode.INVALID_ARGUMENT, f"{self._name} {reason}", maybe_executed=False)
+        return NotRun(StatusCode.INVALID_ARGUMENT, f"{self._name} {reason}")
 
 
 def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:

@@ -1,0 +1,223 @@
+"""Links over asyncio's transports, and attempts to connect them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from ..protocols.machine import Buffer, StreamMachine
+from .address import Address
+from .base import LinkHandler
+from .errors import ConnectionRefused, ConnectionReset, TransportError, from_os_error
+from .pump import Link
+from .socket_link import Candidate, address_text, literal_candidate
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Task, Transport
+
+    from .asyncio import AsyncioDriver
+
+E = TypeVar("E")
+
+_JOIN_BELOW = 4096  # bytes: buffers smaller than this on average cost less joined than gathered
+
+
+class AsyncioLink(Link[E], asyncio.Protocol):
+    """A link over an asyncio transport, and the protocol of that transport."""
+
+    __slots__ = ("_connecting", "_early", "_early_eof", "_loop_driver", "_stuck_at", "_transport")
+
+    def __init__(
+        self, driver: AsyncioDriver, machine: StreamMachine[E], handler: LinkHandler[E], peer_address: str
+    ) -> None:
+        super().__init__(driver, machine, handler, peer_address)
+        self._loop_driver = driver
+        self._transport: Transport | None = None
+        self._connecting: Task[None] | None = None
+        self._stuck_at: int | None = None  # bytes left when the transport last could not take all
+        self._early: list[bytes] = []  # uvloop reads once before it can be paused
+        self._early_eof = False
+        driver.link_begun(self)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait in the transport."""
+        if self._stuck_at is None or self._transport is None:
+            return 0
+        return self._transport.get_write_buffer_size()
+
+    def connect_with(self, task: Task[None], sock: socket.socket | None = None) -> None:
+        """Cancel `task`, which connects the link, when the link is aborted before it has done so.
+
+        Args:
+            task: Begins to connect, or takes up an accepted connection.
+            sock: The accepted connection; closed if the task is cancelled before it has begun.
+        """
+        self._connecting = task
+        task.add_done_callback(lambda _: self._connect_ended(sock))
+
+    def _connect_ended(self, sock: socket.socket | None) -> None:
+        self._connecting = None
+        if sock is not None and self._transport is None:
+            sock.close()
+        if self._transport is None or self.closed:  # then the loop need not tell us any more
+            self._loop_driver.link_gone(self)
+
+    def forget_transport(self) -> None:
+        """In a forked child: the transport belongs to the parent."""
+        self._transport = None
+
+    def failed_to_connect(self, error: Exception) -> None:
+        """The attempt to connect is over."""
+        self._lost(error)
+
+    def failed(self, error: Exception) -> None:
+        """An exception that nobody foresaw ended the attempt to connect."""
+        self._fault(error)
+
+    # -- asyncio.Protocol ---------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The transport is there."""
+        self._transport = made = cast("Transport", transport)
+        if self.closed:  # aborted while the loop was busy connecting
+            made.abort()
+            return
+        made.set_write_buffer_limits(high=0)
+        # TCP_NODELAY has been set: asyncio documents it for its loops, and uvloop does the same.
+        local, peer = made.get_extra_info("sockname"), made.get_extra_info("peername")
+        if not local or not peer:
+            self._lost(ConnectionReset("the peer has gone already", address=self.peer_address))
+        elif local == peer:  # TCP let a connection to a free local port meet itself
+            self._lost(ConnectionRefused("nobody listens there", address=address_text(peer)))
+        else:
+            self._connected(address_text(local), address_text(peer))
+            if not self._reading:
+                self._loop_driver.soon(self._pause_reading)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the peer."""
+        if self._reading:
+            self._received(data)
+        else:
+            self._early.append(data)
+
+    def eof_received(self) -> bool:
+        """The peer ended its direction; ours stays open."""
+        if self._early:
+            self._early_eof = True
+        else:
+            self._received_eof()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The loop has freed the transport."""
+        self._transport = None
+        self._loop_driver.link_gone(self)
+        if exc is None or isinstance(exc, OSError):
+            self._lost(exc and from_os_error(exc, self.peer_address))
+        else:
+            self._fault(exc)
+
+    def pause_writing(self) -> None:
+        """The transport has not taken all; what it has left over it keeps."""
+        self._stuck_at = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        self._left_over()
+
+    def resume_writing(self) -> None:
+        """The transport has taken all."""
+        self._stuck_at = None
+        self._drained()
+
+    # -- the platform's part of a link ----------------------------------------------------------------
+
+    def _send(self, buffers: list[Buffer]) -> None:
+        transport = self._transport
+        if transport is None:
+            return  # lost, and about to be told so
+        if len(buffers) == 1:
+            transport.write(buffers[0])
+        elif sum(map(len, buffers)) < _JOIN_BELOW * len(buffers):
+            transport.write(b"".join(buffers))
+        else:
+            transport.writelines(buffers)
+
+    def _check_progress(self) -> None:
+        """Look whether the transport's buffer has shrunk since the last look, one deadline ago.
+
+        A peer is therefore dropped between one and two write deadlines after it took its last byte.
+        """
+        unsent = self.unsent
+        if unsent != self._stuck_at:
+            self._stuck_at = unsent
+            self._progress_at = self._driver.now()
+        super()._check_progress()
+
+    def _shut_down_writing(self) -> None:
+        if self._transport is not None:
+            try:
+                self._transport.write_eof()
+            except OSError as error:  # the peer has reset the connection, and the loop is yet to notice
+                self._lost(from_os_error(error, self.peer_address))
+
+    def _close_transport(self, *, reset: bool) -> None:
+        self._stuck_at = None
+        self._early.clear()
+        if self._transport is not None:
+            if not self._loop_driver.loop.is_closed():
+                self._transport.abort()
+        elif self._connecting is not None:
+            self._connecting.cancel()
+        self._loop_driver.stop_waiting()
+
+    def _pause_reading(self) -> None:
+        if self._transport is not None and not self._reading:
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._early:
+            self._loop_driver.soon(self._take_early)
+        elif self._transport is not None:
+            self._transport.resume_reading()
+
+    def _take_early(self) -> None:
+        """Hand over what came before the transport could be paused."""
+        while self._early and self._reading:
+            self._received(self._early.pop(0))
+        if self._early:
+            return
+        if self._early_eof:
+            self._received_eof()
+        elif self._reading:
+            self._resume_reading()
+
+
+async def connect(loop: AbstractEventLoop, address: Address, link: AsyncioLink[Any]) -> None:
+    """Connect a link to the first of a name's addresses that answers."""
+    await asyncio.sleep(0)  # an eager task would tell the handler before `connect` has returned
+    try:
+        candidates = await _look_up(loop, address)
+        failure: OSError = TransportError("the name has no address")
+        for family, sockaddr in candidates:
+            try:
+                await loop.create_connection(lambda: link, sockaddr[0], sockaddr[1], family=family)
+                return
+            except OSError as error:
+                failure = error
+        link.failed_to_connect(from_os_error(failure, str(address)))
+    except OSError as error:
+        link.failed_to_connect(from_os_error(error, str(address)))
+    except asyncio.CancelledError:
+        link.abort()  # has done so already, unless it is the loop that ends its tasks
+        raise
+    except Exception as error:  # noqa: BLE001 - nobody awaits this
+        link.failed(error)
+
+
+async def _look_up(loop: AbstractEventLoop, address: Address) -> list[Candidate]:
+    literal = literal_candidate(address.host, address.port)
+    if literal is not None:
+        return [literal]
+    found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    return [(family, sockaddr) for family, _, _, _, sockaddr in found]
