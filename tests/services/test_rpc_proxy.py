@@ -68,6 +68,23 @@ class WaitingRoom:
     async def sit(self) -> None: ...
 
 
+def test_positions_and_keywords_go_together_where_a_class_names_the_parameters(run_on: Ground) -> None:
+    async def scenario(bench: Bench) -> None:
+        client = await bench.pair(Calculator())
+        declared = client.service(ICalculator)
+        assert await declared.add(2, b=3) == 5
+        assert await declared.add(2, b=3, timeout=5.0) == 5
+        assert await declared.add(2, timeout=5.0) == 2
+        with pytest.raises(TypeError, match=r"calculator.add got more than one value for a"):
+            declared.add(2, a=3)
+        with pytest.raises(TypeError, match=r"calculator.add takes 2 parameters by position, got 3"):
+            declared.add(1, 2, 3, c=4)  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match="by position or by keyword, not both"):
+            client.service("calculator").add(2, b=3)
+
+    run_on(scenario)
+
+
 def test_a_proxy_by_name(run_on: Ground) -> None:
     async def scenario(bench: Bench) -> None:
         client = await bench.pair(Calculator())

@@ -195,12 +195,14 @@ def service_name(declaration: type) -> str:
     return name if isinstance(name, str) and name else _snake_case(declaration.__name__)
 
 
-def declared_method(declaration: type, attribute: str) -> tuple[str, bool]:
+@functools.lru_cache(maxsize=1024)
+def declared_method(declaration: type, attribute: str) -> tuple[str, bool, tuple[str, ...]]:
     """What a class that declares a service says of one of its methods.
 
     Returns:
-        The name under which the method is served, and whether it streams to its caller: it is a
-        generator, or is annotated to return an iterator, as protocols and stubs do.
+        The name under which the method is served; whether it streams to its caller: it is a
+        generator, or is annotated to return an iterator, as protocols and stubs do; and the names
+        of its positional parameters.
 
     Raises:
         AttributeError: The class declares no such method.
@@ -212,7 +214,15 @@ def declared_method(declaration: type, attribute: str) -> tuple[str, bool]:
     if not streams and not inspect.iscoroutinefunction(function):
         returned = annotations_of(function).get("return")
         streams = (typing.get_origin(returned) or returned) in (*_STREAMS, *_BLOCKING_STREAMS)
-    return getattr(function, _MARK, attribute), streams
+    hints = annotations_of(function)
+    positional = tuple(
+        name
+        for name, parameter in list(inspect.signature(function).parameters.items())[1:]  # without `self`
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        and hints.get(name) is not CallContext
+        and not _is_stream(hints.get(name))
+    )
+    return getattr(function, _MARK, attribute), streams, positional
 
 
 def _snake_case(name: str) -> str:
