@@ -37,12 +37,13 @@ closing a socket with unread input resets it, and a reset destroys what is in fl
 
 
 _PORTION = 6 * 1024
-_PORTIONED = range(2048, 64 * 1024)
-"""How many bytes read at once are handled in portions, halves at the most, with a settling after
-each. Two ends which each handle all that has come and then send all their answers take turns, and
-one core of two is always idle: with a thousand calls in flight, portions made them more than twice
-as many a second. What is smaller is a message or a few, and halves cost more than they gain; what is
-larger are mostly messages whose bytes cost more than their handling."""
+_PORTIONED_FROM = 2048
+_MANY = 8
+"""Many messages that were read at once are handled in portions of so many bytes, halves at the
+most, with a settling after each. Two ends which each handle all that has come and then send all
+their answers take turns, and one core of two is always idle: with a thousand calls in flight,
+portions made them more than twice as many a second. Where a portion brings only a few events, the
+messages are large, and the rest is handled at once."""
 
 _SETTLE_AT = 32 * 1024
 """Bytes read at once from which a link is settled before it reads on. Many large pieces that wait
@@ -304,18 +305,20 @@ class Link(Host[E]):
     def _received(self, data: Buffer) -> None:
         """Take what has been read, in portions where it may be many messages."""
         size = len(data)
-        if size in _PORTIONED:
+        if size >= _PORTIONED_FROM:
             view = memoryview(data)
             portion = min(size // 2, _PORTION)
             start = 0
             while start < size - portion:
-                self._feed(view[start : start + portion])
-                self.settle()
-                self.woken = True  # still: the driver is to settle it at the end of the tick
+                many = self._feed(view[start : start + portion]) >= _MANY
                 start += portion
                 if not self._reading:
                     self._held = bytes(view[start:])
                     return
+                if not many:
+                    break
+                self.settle()
+                self.woken = True  # still: the driver is to settle it at the end of the tick
             data = view[start:]
         self._feed(data)
         if size >= _SETTLE_AT:
@@ -332,9 +335,10 @@ class Link(Host[E]):
         if self._reading and not self.closed:
             self._resume_reading()
 
-    def _feed(self, data: Buffer) -> None:
+    def _feed(self, data: Buffer) -> int:
+        """Give the machine input, and its events to the handler; returns how many there were."""
         if self._state is not _OPEN:
-            return  # lingering: what the peer still sends is discarded
+            return 0  # lingering: what the peer still sends is discarded
         if not self.woken:  # first, so that handlers which wake the link find that done
             self.woken = True
             self._driver._settle_soon(self)
@@ -345,12 +349,15 @@ class Link(Host[E]):
             if actions:
                 self._handler.on_actions(actions)
             events = machine.take_events()
+            count = len(events)
             if events:
                 self._handler.on_events(events)
             if not machine.wants_read:
                 self._heed_wants_read()
         except Exception as error:  # noqa: BLE001 - reported, and only this link ends
             self._fault(error)
+            return 0
+        return count
 
     def _received_eof(self) -> None:
         if self._state is _LINGERING:
