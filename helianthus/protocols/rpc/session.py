@@ -7,8 +7,9 @@ method is: requests come out as events, and whoever serves them answers with com
 Every call of ours ends in exactly one `ResponseReceived` or `CallFailed`, whatever the peer does,
 unless its caller cancels it first. Every request of the peer's is answered exactly once by us.
 
-`session_base.py` has the half that both ends of a call share: the outputs, the passing of time and
-the ways to the end. Here are the commands and the messages of the peer.
+`session_base.py` has what both ends of a call share: the outputs, the passing of time and the ways
+to the end. `session_streams.py` has the streams. Here are calls, answers and the messages of the
+peer.
 """
 
 from __future__ import annotations
@@ -21,16 +22,12 @@ from ..machine import Buffer, Closing
 from .events import (
     CallFailed,
     CancelReceived,
-    CreditGranted,
     Flow,
     GoawayReceived,
-    ItemReceived,
     NotificationReceived,
     PongReceived,
     RequestReceived,
     ResponseReceived,
-    RpcEvent,
-    StreamEnded,
     UnexpectedResponse,
 )
 from .messages import (
@@ -47,8 +44,9 @@ from .messages import (
     request_meta,
 )
 from .own_calls import LAST_MSGIDS
-from .session_base import KEEP_ALIVE_TOKEN, SessionBase
+from .session_base import KEEP_ALIVE_TOKEN
 from .session_state import SessionInput, SessionState
+from .session_streams import StreamingSession
 from .status import StatusCode
 from .stream_state import StreamState
 from .wire import (
@@ -78,7 +76,7 @@ _STAYS_OPEN = Closing.OPEN
 _UNARY = Flow.UNARY
 
 
-class RpcSession(SessionBase):
+class RpcSession(StreamingSession):
     """A `StreamMachine` that speaks the whole wire of `wire.py`.
 
     Args:
@@ -249,61 +247,6 @@ class RpcSession(SessionBase):
             error = (*error, False)
         self._reply(msgid, self._encode((RESPONSE, msgid, error, None)))
 
-    # -- commands: streams -----------------------------------------------------------------------
-
-    def credit(self, msgid: int) -> int:
-        """How many items may be sent on a call's stream now."""
-        stream = self._streams.get(msgid)
-        return stream.credit if stream is not None and stream.sending else 0
-
-    def send_item(self, msgid: int, item: Any) -> None:
-        """Send a stream item.
-
-        Raises:
-            LocalProtocolError: The stream is over or not ours to send on, there is no credit
-                (wait for `CreditGranted`), or the item cannot be encoded.
-        """
-        stream = self._streams.get(msgid)
-        if stream is None:
-            raise LocalProtocolError(f"call {msgid} has no open stream")
-        stream.check_may_send(msgid)
-        data = self._encode((ITEM, msgid, item))
-        self._check_room(len(data))
-        stream.credit -= 1
-        self.output.add(data)
-        if not stream.ours:
-            self._ping_judge.replied()
-
-    def end_stream(self, msgid: int) -> None:
-        """End the caller's half of a call's stream; repeated, or after the call, it does nothing."""
-        stream = self._streams.get(msgid)
-        if stream is not None and stream.ours and stream.sending:
-            stream.sending = False
-            self._emit((END, msgid))
-
-    def consumed(self, msgid: int, size: int) -> None:
-        """An item has been taken: the peer may send another in its place.
-
-        Every item must be consumed, also one of a call that has ended: reading pauses while too
-        many are not.
-
-        Args:
-            msgid: As in its `ItemReceived`.
-            size: As in its `ItemReceived`.
-
-        Raises:
-            LocalProtocolError: More was consumed than came.
-        """
-        if self.state is _ENDED:
-            return
-        if not 0 < size <= self._buffered_items:
-            raise LocalProtocolError(f"no item of {size} bytes on call {msgid} is left to consume")
-        stream = self._streams.get(msgid)
-        granted = stream.grant(msgid) if stream is not None else 0
-        self._buffered_items -= size
-        if granted:
-            self._emit((CREDIT, msgid, granted))
-
     # -- inputs --------------------------------------------------------------------------------------
 
     def receive_data(self, data: Buffer, now: float) -> None:
@@ -425,21 +368,6 @@ class RpcSession(SessionBase):
             self._requests.deadlines.add(msgid, deadline)
         self._events.append(RequestReceived(msgid, method, params, meta, deadline, flow))
 
-    def _begin_stream(self, msgid: int, flow: Flow) -> bool:
-        """Begin a stream of the peer's; false where there are too many."""
-        if self.peer is None:
-            raise RemoteProtocolError(f"the peer opened stream {msgid} before it announced the extensions")
-        if msgid % 2 == self._initiator:
-            raise RemoteProtocolError(
-                f"the peer opened stream {msgid}; whoever opened the connection uses odd ids, "
-                "the other side even ones"
-            )
-        if self._open_streams(ours=False) >= self.limits.max_streams:
-            return False
-        window = self.limits.stream_window if flow & Flow.FROM_CALLER else 0
-        self._streams[msgid] = StreamState(flow, ours=False, window=window, credit=self.peer.credit)
-        return True
-
     def _refuse_while_draining(self, msgid: int) -> None:
         if self._goaway_sent and self._goaway is not None:
             last = self._goaway[0]
@@ -481,37 +409,6 @@ class RpcSession(SessionBase):
         msgid = read_msgid(message, 2)
         if msgid in self._requests.sizes:
             self._events.append(CancelReceived(msgid))
-
-    # -- messages: streams ----------------------------------------------------------------------------
-
-    def _on_item(self, message: list[Any], now: float) -> None:
-        msgid = read_msgid(message, 3)
-        stream = self._streams.get(msgid)
-        if stream is None:
-            return  # the call ended while the item was under way
-        stream.receive_item(msgid)
-        size = self._decoder.size
-        self._buffered_items += size
-        self._events.append(ItemReceived(msgid, message[2], size))
-
-    def _on_end(self, message: list[Any], now: float) -> None:
-        msgid = read_msgid(message, 2)
-        stream = self._streams.get(msgid)
-        if stream is not None and not stream.ours and stream.receiving:
-            stream.receiving = False
-            self._events.append(StreamEnded(msgid))
-
-    def _on_credit(self, message: list[Any], now: float) -> None:
-        msgid = read_msgid(message, 3)
-        granted = message[2]
-        if granted.__class__ is not int or not 0 < granted <= MAX_MSGID:
-            raise malformed(message)
-        stream = self._streams.get(msgid)
-        if stream is not None and stream.sending:
-            starved = stream.credit == 0
-            stream.credit += granted
-            if starved:
-                self._events.append(CreditGranted(msgid))
 
     # -- messages: the connection ---------------------------------------------------------------------
 
@@ -568,29 +465,6 @@ class RpcSession(SessionBase):
         except OversizedMessage as error:
             raise _of_call(method, error) from error
 
-    def _check_room(self, size: int) -> None:
-        if self.output.size + size > self._max_queued_output:
-            raise self._no_room(size)
-
-    def _no_room(self, size: int) -> LocalProtocolError:
-        return LocalProtocolError(
-            f"{self.output.size} bytes are queued for the peer already; {size} more exceed "
-            f"max_queued_output ({self._max_queued_output})"
-        )
-
-    def _open_streams(self, *, ours: bool) -> int:
-        return sum(stream.ours is ours for stream in self._streams.values())
-
-    def _drop_stream_events(self, msgid: int) -> None:
-        """Take back what has been said of a call of ours and not been heard yet."""
-        kept: list[RpcEvent] = []
-        for event in self._events:
-            if not isinstance(event, ItemReceived | CreditGranted) or event.msgid != msgid:
-                kept.append(event)
-            elif isinstance(event, ItemReceived):
-                self._buffered_items -= event.size
-        self._events = kept
-
     def _reply(self, msgid: int, data: bytes) -> None:
         requests, output = self._requests, self.output
         requests.bytes -= requests.sizes.pop(msgid)
@@ -614,12 +488,6 @@ class RpcSession(SessionBase):
             )
         elif self.state is not _OPEN:
             self._finish_draining()
-
-    def _close_peers_stream(self, msgid: int) -> None:
-        """The peer's stream with this id is over; a foreign peer's call may have the id of our own."""
-        stream = self._streams.get(msgid)
-        if stream is not None and not stream.ours:
-            del self._streams[msgid]
 
 
 def _of_call(method: str, error: LocalProtocolError) -> LocalProtocolError:

@@ -30,7 +30,7 @@ KEEP_ALIVE_TOKEN = -1
 
 
 class SessionBase:
-    """The base of `RpcSession`, which adds calls, answers, streams and the reading of messages."""
+    """The base of `StreamingSession`, which adds streams, and `RpcSession`, which adds all else."""
 
     def __init__(
         self,
@@ -257,6 +257,16 @@ class SessionBase:
 
     def _emit(self, message: tuple[Any, ...]) -> None:
         self.output.add(self._encode(message))
+
+    def _check_room(self, size: int) -> None:
+        if self.output.size + size > self._max_queued_output:
+            raise self._no_room(size)
+
+    def _no_room(self, size: int) -> LocalProtocolError:
+        return LocalProtocolError(
+            f"{self.output.size} bytes are queued for the peer already; {size} more exceed "
+            f"max_queued_output ({self._max_queued_output})"
+        )
 
     def _give_up(self, msgid: int) -> bool:
         """Forget a call; false where the peer never hears of it."""
