@@ -153,6 +153,7 @@ def test_functions_are_called_again_upon_restart() -> None:
         world.run(until=2.0)
         assert once.done
         assert not again.done
+        assert "spawn the function to have it started again" in world.timeline()
         world.restart("a")
         assert world.run_until(again) == 3.0
         assert starts == [0.0, 0.0, 2.0]

@@ -228,6 +228,11 @@ class Node:
             self._network.note(f"{self.name} crashes")
             self._faults.clear()
             for spawned in self._spawned:
+                if not spawned.restarts and not spawned.done:
+                    self._network.note(
+                        f"{self.name}: {spawned.name} ends for good",
+                        "it was spawned as a coroutine; spawn the function to have it started again",
+                    )
                 spawned.crashed()
             self._spawned = [spawned for spawned in self._spawned if spawned.restarts]
         return life
