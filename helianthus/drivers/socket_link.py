@@ -136,7 +136,7 @@ class SocketLink(Link[E]):
             self._send_queue()
             if not self._queued and not self.closed:
                 self._drained()
-        if events == WRITE:
+        if not events & (READ | HANG_UP):
             return
         if events & HANG_UP:
             self._hung_up = True
@@ -158,7 +158,8 @@ class SocketLink(Link[E]):
             self._received(buffer[:received])
             if received < size and not self._hung_up:
                 return
-        self._reactor.unread[self] = None
+        if self._socket is not None:
+            self._reactor.unread[self] = None
 
     def _resume_reading(self) -> None:
         self._reactor.unread[self] = None

@@ -75,8 +75,6 @@ class TimerHeap:
             now: Driver time in seconds.
             report: Told of an exception that a callback let out; the others still run.
         """
-        if not self._heap or self._heap[0].when > now:
-            return
         newest = self._sequence
         try:
             while self._heap and self._heap[0].when <= now:

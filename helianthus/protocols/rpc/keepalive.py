@@ -23,24 +23,22 @@ class PingSender:
 
     def __init__(self, settings: KeepAlive, now: float) -> None:
         self._settings = settings
-        self._time = settings.time
-        self._without_calls = settings.without_calls
         self._waiting = False  # for a sign of life, after a ping
         self._due = now + settings.time  # the next ping, or the end of the patience after one
 
     def heard(self, now: float) -> None:
         """The peer has sent something."""
-        self._due = now + self._time
+        self._due = now + self._settings.time
         self._waiting = False
 
     def became_busy(self, now: float) -> None:
         """The first call is in flight: silence before it was no concern."""
-        if not self._without_calls and not self._waiting:
-            self._due = now + self._time
+        if not self._settings.without_calls and not self._waiting:
+            self._due = now + self._settings.time
 
     def deadline(self, busy: bool) -> float | None:
         """When `due` or `gave_up` will be true, or None."""
-        if self._waiting or ((busy or self._without_calls) and self._time != math.inf):
+        if self._waiting or ((busy or self._settings.without_calls) and self._settings.time != math.inf):
             return self._due
         return None
 

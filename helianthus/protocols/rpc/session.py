@@ -118,7 +118,7 @@ class RpcSession(StreamingSession):
         """
         calls, output = self._calls, self.output
         pending = calls.pending
-        if self._refuses_calls or len(pending) >= self._max_calls:
+        if self._refuses_calls or len(pending) >= self.limits.max_calls:
             raise self._no_new_calls()
         if params.__class__ is not tuple or method.__class__ is not str or flow is not _UNARY:
             self._check_call(method, params, flow)
@@ -137,7 +137,7 @@ class RpcSession(StreamingSession):
         if len(data) > encoder.watch_above:
             self._check_call_size(method, data)
         size = output.size + len(data)
-        if size > self._max_queued_output:
+        if size > self.limits.max_queued_output:
             raise self._no_room(len(data))
         if not pending:
             self._ping_sender.became_busy(now)
@@ -476,13 +476,13 @@ class RpcSession(StreamingSession):
         output.chunks.append(data)
         output.replies += size
         output.size = size = output.size + size
-        if size > self._max_queued_output:
+        if size > self.limits.max_queued_output:
             self._fail(
                 LimitExceeded(
                     f"{size} bytes wait for a peer that does not read, more than max_queued_output "
-                    f"({self._max_queued_output})",
+                    f"({self.limits.max_queued_output})",
                     limit="max_queued_output",
-                    maximum=self._max_queued_output,
+                    maximum=self.limits.max_queued_output,
                 ),
                 Closing.ABORT,
             )

@@ -42,8 +42,6 @@ class SessionBase:
         extensions: bool = True,
     ) -> None:
         self.limits = limits or RpcLimits()
-        self._max_calls = self.limits.max_calls
-        self._max_queued_output = self.limits.max_queued_output
         self.peer: HelloReceived | None = None
         """What the peer announced; None as long as it speaks plain MessagePack-RPC."""
         self.state = SessionState.OPEN
@@ -259,13 +257,13 @@ class SessionBase:
         self.output.add(self._encode(message))
 
     def _check_room(self, size: int) -> None:
-        if self.output.size + size > self._max_queued_output:
+        if self.output.size + size > self.limits.max_queued_output:
             raise self._no_room(size)
 
     def _no_room(self, size: int) -> LocalProtocolError:
         return LocalProtocolError(
             f"{self.output.size} bytes are queued for the peer already; {size} more exceed "
-            f"max_queued_output ({self._max_queued_output})"
+            f"max_queued_output ({self.limits.max_queued_output})"
         )
 
     def _give_up(self, msgid: int) -> bool:

@@ -18,8 +18,8 @@ from .cancel import CancelToken
 from .channel import Channel, ChannelOptions, ChannelState
 from .context import inherit
 from .peer import Peer, check_cancel, expired, join_params
-from .proxy import BlockingProxy
-from .service import Service, method_table, service_name
+from .proxy import ServiceProxy, proxy_of
+from .service import Service, method_table
 from .stream import StreamCall
 
 T = TypeVar("T")
@@ -126,20 +126,17 @@ class BlockingClient:
         return BlockingStream(stream, self._turn_until, self._flush)
 
     @overload
-    def service(self, service: str) -> BlockingProxy: ...
+    def service(self, service: str) -> ServiceProxy: ...
     @overload
     def service(self, service: type[T]) -> T: ...
-    def service(self, service: str | type[T]) -> BlockingProxy | T:
+    def service(self, service: str | type[T]) -> ServiceProxy | T:
         """An object whose methods are those of a service.
 
         Args:
             service: Its name, or a class that declares its methods as plain functions and
                 generators: type-checkers then know the parameters and results.
         """
-        if isinstance(service, str):
-            return BlockingProxy(self, service)
-        proxy: Any = BlockingProxy(self, service_name(service), service)
-        return proxy  # type: ignore[no-any-return]  # it stands in for what the class declares
+        return proxy_of(self, service)  # type: ignore[no-any-return]  # it stands in for what is declared
 
     def close(self) -> None:
         """End the connection in good order, and free what the client holds."""

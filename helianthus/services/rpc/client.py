@@ -16,8 +16,8 @@ from .channel import Channel, ChannelOptions, ChannelState
 from .context import inherit
 from .errors import RpcError
 from .peer import Peer, check_cancel, expired, join_params, wait_or_cancel
-from .proxy import ServiceProxy
-from .service import Service, method_table, service_name
+from .proxy import ServiceProxy, proxy_of
+from .service import Service, method_table
 from .stream import StreamCall
 from .waiter import Waiter
 
@@ -182,10 +182,7 @@ class Client:
             service: Its name, or a class that declares its methods as coroutines and async
                 generators: type-checkers then know the parameters and results.
         """
-        if isinstance(service, str):
-            return ServiceProxy(self, service)
-        proxy: Any = ServiceProxy(self, service_name(service), service)
-        return proxy  # type: ignore[no-any-return]  # it stands in for what the class declares
+        return proxy_of(self, service)  # type: ignore[no-any-return]  # it stands in for what is declared
 
     async def close(self) -> None:
         """End the connection in good order; calls in flight fail with CANCELLED."""

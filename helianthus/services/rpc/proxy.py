@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .service import declared_method
+from .service import declared_method, service_name
 
 if TYPE_CHECKING:
-    from .blocking import BlockingClient, BlockingStream
+    from .blocking import BlockingClient
     from .client import Client
-    from .stream import StreamCall
 
 
 _OPTIONS = {"timeout", "cancel", "meta"}  # of the call, not of the method
@@ -38,14 +37,14 @@ class ServiceProxy:
     """Turns `proxy.add(2, 3)` into a call of "service.add".
 
     Args:
-        client: Makes the calls.
+        client: Makes the calls; what its methods return, the proxy's return.
         name: The service's name.
-        declaration: A class that declares the methods. Those that it declares as async generators,
-            or to return an `AsyncIterator`, become streams; one that it serves under another name
-            is called by that; a name that it lacks is an `AttributeError`.
+        declaration: A class that declares the methods. Those that it declares as generators, or to
+            return an iterator, become streams; one that it serves under another name is called by
+            that; a name that it lacks is an `AttributeError`.
     """
 
-    def __init__(self, client: Client, name: str, declaration: type | None = None) -> None:
+    def __init__(self, client: Client | BlockingClient, name: str, declaration: type | None = None) -> None:
         self._client = client
         self._name = name
         self._declaration = declaration
@@ -61,73 +60,31 @@ class ServiceProxy:
 
 
 class ProxyMethod:
-    """One method: call it, or `stream` or `notify` it. Keywords are as for `Client.call`."""
+    """One method: call it, or `stream` or `notify` it. Keywords are as for the client's `call`."""
 
-    def __init__(self, client: Client, name: str, positional: Sequence[str] | None) -> None:
-        self._client = client
-        self._name = name
-        self._positional = positional
-
-    def __call__(self, *params: Any, **keywords: Any) -> Coroutine[Any, Any, Any]:
-        """Call it; await what is returned for its result."""
-        params, keywords = _by_name(self._name, self._positional, params, keywords)
-        return self._client.call(self._name, *params, **keywords)
-
-    def stream(self, *params: Any, **keywords: Any) -> StreamCall:
-        """Call it with stream items."""
-        params, keywords = _by_name(self._name, self._positional, params, keywords)
-        return self._client.stream(self._name, *params, **keywords)
-
-    async def notify(self, *params: Any, **keywords: Any) -> None:
-        """Call it without wanting an answer."""
-        params, keywords = _by_name(self._name, self._positional, params, keywords)
-        await self._client.notify(self._name, *params, **keywords)
-
-
-class BlockingProxy:
-    """The same for a blocking client: `proxy.add(2, 3)` returns the result.
-
-    Args:
-        client: Makes the calls.
-        name: The service's name.
-        declaration: A class that declares the methods; its generators, and what it declares to
-            return an `Iterator`, become streams.
-    """
-
-    def __init__(self, client: BlockingClient, name: str, declaration: type | None = None) -> None:
-        self._client = client
-        self._name = name
-        self._declaration = declaration
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        streams, positional = False, None
-        if self._declaration is not None:
-            name, streams, positional = declared_method(self._declaration, name)
-        method = BlockingProxyMethod(self._client, f"{self._name}.{name}", positional)
-        return method.stream if streams else method
-
-
-class BlockingProxyMethod:
-    """One method: call it, or `stream` or `notify` it. Keywords are as for `BlockingClient.call`."""
-
-    def __init__(self, client: BlockingClient, name: str, positional: Sequence[str] | None) -> None:
+    def __init__(self, client: Client | BlockingClient, name: str, positional: Sequence[str] | None) -> None:
         self._client = client
         self._name = name
         self._positional = positional
 
     def __call__(self, *params: Any, **keywords: Any) -> Any:
-        """Call it and return its result."""
+        """Call it; gives the result, or of an async client what to await for it."""
         params, keywords = _by_name(self._name, self._positional, params, keywords)
         return self._client.call(self._name, *params, **keywords)
 
-    def stream(self, *params: Any, **keywords: Any) -> BlockingStream:
+    def stream(self, *params: Any, **keywords: Any) -> Any:
         """Call it with stream items."""
         params, keywords = _by_name(self._name, self._positional, params, keywords)
         return self._client.stream(self._name, *params, **keywords)
 
-    def notify(self, *params: Any, **keywords: Any) -> None:
+    def notify(self, *params: Any, **keywords: Any) -> Any:
         """Call it without wanting an answer."""
         params, keywords = _by_name(self._name, self._positional, params, keywords)
-        self._client.notify(self._name, *params, **keywords)
+        return self._client.notify(self._name, *params, **keywords)
+
+
+def proxy_of(client: Client | BlockingClient, service: str | type) -> Any:
+    """What `service` of a client returns: of a name or of a class that declares the methods."""
+    if isinstance(service, str):
+        return ServiceProxy(client, service)
+    return ServiceProxy(client, service_name(service), service)

@@ -81,7 +81,6 @@ class ServedMethod:
         flow: Which ends send stream items.
         signature: What callers give.
         check: Checks it; at hand for every call.
-        plain_cases: What needs no check, see `Signature`; at hand likewise.
         items: Name of the parameter that receives the caller's items, or None.
         context: Name of the parameter that receives the `CallContext`, or None.
         simple: Whether it is a plain function that needs nothing but its parameters.
@@ -102,7 +101,6 @@ class ServedMethod:
         filled = frozenset(n for n in (self.items, self.context) if n is not None)
         self.signature = Signature(name, function, filled)
         self.check = self.signature.check
-        self.plain_cases = self.signature.plain_cases
         self.flow = Flow.UNARY
         if self.kind is Kind.STREAM:
             self.flow |= Flow.FROM_CALLEE
@@ -210,11 +208,11 @@ def declared_method(declaration: type, attribute: str) -> tuple[str, bool, tuple
     function = getattr(declaration, attribute, None)
     if not callable(function):
         raise AttributeError(f"{declaration.__name__} declares no method {attribute!r}")
+    hints = annotations_of(function)
     streams = inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function)
     if not streams and not inspect.iscoroutinefunction(function):
-        returned = annotations_of(function).get("return")
+        returned = hints.get("return")
         streams = (typing.get_origin(returned) or returned) in (*_STREAMS, *_BLOCKING_STREAMS)
-    hints = annotations_of(function)
     positional = tuple(
         name
         for name, parameter in list(inspect.signature(function).parameters.items())[1:]  # without `self`

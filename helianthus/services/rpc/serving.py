@@ -90,8 +90,7 @@ class Serving:
         try:
             if method is not None and method.simple and event.meta is None:
                 params = event.params
-                if params.__class__ is not list or tuple(map(type, params)) not in method.plain_cases:
-                    method.check(params)
+                method.check(params)
                 token = plain.set((self._peer, event.method))
                 try:
                     result = (

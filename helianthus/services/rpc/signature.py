@@ -82,7 +82,6 @@ class Signature:
     Attributes:
         parameters: In order.
         returns: The type of the result, as text.
-        plain_cases: Classes of positional parameters that need no `check`.
     """
 
     def __init__(self, name: str, function: Callable[..., Any], skip: frozenset[str] = frozenset()) -> None:
@@ -96,7 +95,7 @@ class Signature:
         self._by_name = {p.name: p for p in self.parameters if p.keyword}
         self._other_keywords = next((_parameter(p, hints) for p in given if p.kind is p.VAR_KEYWORD), None)
         self._required = [p for p in self.parameters if p.required]
-        self.plain_cases = self._plain_cases()
+        self._accepted = self._plain_cases()
 
     def check(self, params: list[Any] | dict[str, Any]) -> None:
         """Check what a caller gave.
@@ -104,6 +103,8 @@ class Signature:
         Raises:
             RpcError: INVALID_ARGUMENT; the message names the parameter.
         """
+        if params.__class__ is list and tuple(map(type, params)) in self._accepted:
+            return
         if isinstance(params, dict):
             self._check_keywords(params)
         else:
