@@ -26,7 +26,7 @@ _JOIN_BELOW = 4096  # bytes: buffers smaller than this on average cost less join
 class AsyncioLink(Link[E], asyncio.Protocol):
     """A link over an asyncio transport, and the protocol of that transport."""
 
-    __slots__ = ("_connecting", "_early", "_early_eof", "_loop_driver", "_stuck_at", "_transport")
+    __slots__ = ("_connecting", "_loop_driver", "_stuck_at", "_transport")
 
     def __init__(
         self, driver: AsyncioDriver, machine: StreamMachine[E], handler: LinkHandler[E], peer_address: str
@@ -36,8 +36,6 @@ class AsyncioLink(Link[E], asyncio.Protocol):
         self._transport: Transport | None = None
         self._connecting: Task[None] | None = None
         self._stuck_at: int | None = None  # bytes left when the transport last could not take all
-        self._early: list[bytes] = []  # uvloop reads once before it can be paused
-        self._early_eof = False
         driver.link_begun(self)
 
     @property
@@ -100,15 +98,12 @@ class AsyncioLink(Link[E], asyncio.Protocol):
         """Bytes from the peer."""
         if self._reading:
             self._received(data)
-        else:
-            self._early.append(data)
+        else:  # uvloop reads once before it can be paused
+            self._held += data
 
     def eof_received(self) -> bool:
         """The peer ended its direction; ours stays open."""
-        if self._early:
-            self._early_eof = True
-        else:
-            self._received_eof()
+        self._received_eof()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -163,7 +158,6 @@ class AsyncioLink(Link[E], asyncio.Protocol):
 
     def _close_transport(self, *, reset: bool) -> None:
         self._stuck_at = None
-        self._early.clear()
         if self._transport is not None:
             if not self._loop_driver.loop.is_closed():
                 self._transport.abort()
@@ -176,21 +170,8 @@ class AsyncioLink(Link[E], asyncio.Protocol):
             self._transport.pause_reading()
 
     def _resume_reading(self) -> None:
-        if self._early:
-            self._loop_driver.soon(self._take_early)
-        elif self._transport is not None:
+        if self._transport is not None:
             self._transport.resume_reading()
-
-    def _take_early(self) -> None:
-        """Hand over what came before the transport could be paused."""
-        while self._early and self._reading:
-            self._received(self._early.pop(0))
-        if self._early:
-            return
-        if self._early_eof:
-            self._received_eof()
-        elif self._reading:
-            self._resume_reading()
 
 
 async def connect(loop: AbstractEventLoop, address: Address, link: AsyncioLink[Any]) -> None:

@@ -204,6 +204,7 @@ class Link(Host[E]):
         "_half_closed",
         "_held",
         "_held_due",
+        "_held_eof",
         "_linger_timer",
         "_progress_at",
         "_reading",
@@ -228,6 +229,7 @@ class Link(Host[E]):
         self._eof = False
         self._half_closed = False
         self._held = b""  # has been read, but the machine wanted no more
+        self._held_eof = False  # and so has the end of the stream behind it
         self._held_due = False
         self._reading = True
         self._progress_at = 0.0
@@ -332,7 +334,9 @@ class Link(Host[E]):
         held, self._held = self._held, b""
         self._reading = True
         self._received(held)
-        if self._reading and not self.closed:
+        if self._held_eof and not self._held:
+            self._received_eof()
+        elif self._reading and not self.closed:
             self._resume_reading()
 
     def _feed(self, data: Buffer) -> int:
@@ -363,6 +367,9 @@ class Link(Host[E]):
         if self._state is _LINGERING:
             self._lost(None)
         if self._state is not _OPEN or self._eof:
+            return
+        if self._held:
+            self._held_eof = True
             return
         self._eof = True
         try:
@@ -505,7 +512,7 @@ class Link(Host[E]):
             self._linger()
 
     def _linger(self) -> None:
-        if self._eof:
+        if self._eof or self._held_eof:
             self._lost(None)
             return
         self._state = _LINGERING

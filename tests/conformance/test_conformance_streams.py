@@ -13,6 +13,8 @@ from peers import Peers, read_exactly
 from platforms import Platform
 from recording import Accepting, RecordingHandler, in_time
 
+from helianthus.protocols.machine import Closing
+
 PIECE = 256 * 1024
 
 
@@ -182,3 +184,25 @@ def test_reading_stops_as_soon_as_the_machine_has_enough(platform: Platform) -> 
         server.wants_read = True
         far.link.wake()
     assert not client.handler.closed
+
+
+def test_the_end_behind_what_is_held(platform: Platform) -> None:
+    """A machine that wants no more of one read gets the rest, and then the end, when it wants some again."""
+    server = TalkingMachine()
+    client, far = pair(platform, TalkingMachine(), server)
+
+    def enough(data: Any, now: float) -> None:
+        TalkingMachine.receive_data(server, data, now)
+        server.wants_read = False
+
+    server.receive_data = enough  # type: ignore[method-assign]
+    plenty = bytes(30_000)
+    client.say(plenty)
+    client.machine.closing = Closing.HALF
+    client.link.wake()
+    while not server.ended:
+        platform.turn_until(in_time(platform.driver, 0.002))
+        assert not server.ended or len(server.received) == len(plenty), "the end came before what was held"
+        server.wants_read = True
+        far.link.wake()
+    assert server.received == plenty
