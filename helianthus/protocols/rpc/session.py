@@ -204,7 +204,7 @@ class RpcSession(StreamingSession):
 
     # -- commands: answers ----------------------------------------------------------------------
 
-    def awaits_answer(self, msgid: int) -> bool:
+    def awaits_answer(self, msgid: int | None) -> bool:
         """Whether a request of the peer's has not been answered."""
         return msgid in self._requests.sizes
 

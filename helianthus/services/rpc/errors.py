@@ -1,10 +1,12 @@
-"""The one exception that a call raises."""
+"""The one exception that a call raises, and what else becomes of it."""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Any, TypeGuard
 
-from ...protocols.rpc import StatusCode
+from ...protocols.errors import LocalProtocolError
+from ...protocols.rpc import OversizedMessage, StatusCode
 
 
 class RpcError(Exception):
@@ -41,3 +43,35 @@ class NotRun(RpcError):
 
     def __init__(self, code: StatusCode, message: str) -> None:
         super().__init__(code, message, maybe_executed=False)
+
+
+def error_of(method: str, failure: BaseException) -> RpcError:
+    """What a caller is told of something that a method, or the answer to it, let out."""
+    if isinstance(failure, RpcError):
+        return failure
+    if isinstance(failure, asyncio.CancelledError):
+        return RpcError(StatusCode.CANCELLED, f"{method} was cancelled")
+    if isinstance(failure, OversizedMessage):
+        return RpcError(StatusCode.RESOURCE_EXHAUSTED, f"the result of {method} {failure}")
+    if isinstance(failure, LocalProtocolError):
+        return RpcError(StatusCode.INTERNAL, f"the result of {method} {failure}")
+    text = f"{method} failed: {type(failure).__name__}: {_text_of(failure)}"
+    return RpcError(StatusCode.UNKNOWN, text)
+
+
+def is_fault(error: BaseException) -> TypeGuard[Exception]:
+    """Whether somebody should look into it: it was not raised for the caller."""
+    return isinstance(error, Exception) and not isinstance(error, RpcError)
+
+
+def _text_of(error: BaseException) -> str:
+    """What an exception says; its `__str__` may fail itself."""
+    try:
+        return encodable(str(error))
+    except Exception:  # noqa: BLE001 - whatever it is, the request is answered
+        return "(it has no text)"
+
+
+def encodable(text: str) -> str:
+    """Text without lone surrogates, which stand for bytes of file names that are no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -147,6 +147,9 @@ class Chain:
 
         Returns:
             How many let it through, for `leave`, and the response of the one that ended it, if any.
+
+        Raises:
+            Exception: One of them failed; those that had let the call through know that it has ended.
         """
         entered = 0
         for before, _ in self._layers:
@@ -154,18 +157,35 @@ class Chain:
                 response = before(request)
             except RpcError as error:
                 response = Response(error=error)
+            except Exception as error:
+                failed = RpcError(
+                    StatusCode.INTERNAL, f"the middleware failed: {error!r}", maybe_executed=False
+                )
+                self.leave(entered, request, Response(error=failed))
+                raise
             if response is not None:
                 return entered, response
             entered += 1
         return entered, None
 
     def leave(self, entered: int, request: Request, response: Response) -> None:
-        """A call has ended: tell those that let it through, the innermost first."""
+        """A call has ended: tell those that let it through, the innermost first.
+
+        All of them are told. Where one raises something else than `RpcError`, the first of these
+        exceptions is raised in the end.
+        """
+        fault: Exception | None = None
         for _, after in reversed(self._layers[:entered]):
             try:
                 after(request, response)
             except RpcError as error:
                 response.result, response.error = None, error
+            except Exception as error:  # noqa: BLE001 - raised below
+                fault = fault or error
+                failed = RpcError(StatusCode.INTERNAL, f"the middleware failed: {error!r}")
+                response.result, response.error = None, failed
+        if fault is not None:
+            raise fault
 
     def sending(self, request: Request, item: Any) -> Any:
         """What to send for an item."""

@@ -11,6 +11,7 @@ from ...drivers.address import Address
 from ...drivers.base import Driver, Listener
 from ...drivers.choose import running_driver
 from ...protocols.rpc import SERVER_KEEP_ALIVE, KeepAlive, RpcLimits, RpcSession
+from .middleware import Middleware
 from .peer import Peer
 from .reflection import Reflection
 from .service import Service, method_table
@@ -38,6 +39,7 @@ class Server:
         driver: By default the running loop's.
         limits: Bounds of each connection.
         keep_alive: Pings and strikes of each connection.
+        middleware: What stands between callers and methods; see `Middleware`.
     """
 
     def __init__(
@@ -47,11 +49,12 @@ class Server:
         driver: Driver | None = None,
         limits: RpcLimits | None = None,
         keep_alive: KeepAlive | None = None,
+        middleware: Iterable[Middleware] = (),
     ) -> None:
         given = list(services)
         self.peers: dict[Peer, None] = {}
         """Whoever is connected, oldest first."""
-        self._methods = method_table([*given, Reflection(given)])
+        self._methods = method_table([*given, Reflection(given)], list(middleware))
         self._driver = driver
         self._limits = limits or RpcLimits()
         self._keep_alive = keep_alive or SERVER_KEEP_ALIVE

@@ -8,11 +8,12 @@ import functools
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, overload
 
 from ...protocols.rpc import Flow
 from .context import CallContext
+from .middleware import Middleware, chain_for
 from .signature import Signature, annotations_of, type_text
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -83,11 +84,15 @@ class ServedMethod:
         check: Checks it; at hand for every call.
         items: Name of the parameter that receives the caller's items, or None.
         context: Name of the parameter that receives the `CallContext`, or None.
+        chain: The middleware that applies to it, or None.
         simple: Whether it is a plain function that needs nothing but its parameters.
     """
 
-    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+    def __init__(
+        self, name: str, function: Callable[..., Any], middleware: Sequence[Middleware] = ()
+    ) -> None:
         self.name = name
+        self.chain = chain_for(name, middleware)
         self.function = function
         if inspect.isgeneratorfunction(function):
             raise TypeError(
@@ -106,7 +111,7 @@ class ServedMethod:
             self.flow |= Flow.FROM_CALLEE
         if self.items is not None:
             self.flow |= Flow.FROM_CALLER
-        self.simple = self.kind is Kind.FUNCTION and not filled
+        self.simple = self.kind is Kind.FUNCTION and not filled and self.chain is None
         if filled and any(p.variadic or not p.keyword for p in self.signature.parameters):
             raise TypeError(
                 f"{name} cannot have both a stream or CallContext parameter and parameters that can only be "
@@ -152,8 +157,8 @@ class ServedMethod:
         return type_text(arguments[0]) if arguments else "Any"
 
 
-def methods_of(service: Service) -> list[ServedMethod]:
-    """The methods that a service object serves, by name.
+def methods_of(service: Service, middleware: Sequence[Middleware] = ()) -> list[ServedMethod]:
+    """The methods that a service object serves, by name, with the middleware that applies to each.
 
     Raises:
         TypeError: Two of them have the same name, or one cannot be served.
@@ -165,12 +170,14 @@ def methods_of(service: Service) -> list[ServedMethod]:
             continue
         if name in found:
             raise TypeError(f"{service.name} has two methods named {name!r}; rename one of them")
-        found[name] = ServedMethod(f"{service.name}.{name}", getattr(service, attribute))
+        found[name] = ServedMethod(f"{service.name}.{name}", getattr(service, attribute), middleware)
     return [found[name] for name in sorted(found)]
 
 
-def method_table(services: Iterable[Service]) -> dict[str, ServedMethod]:
-    """All methods of some services, by full name.
+def method_table(
+    services: Iterable[Service], middleware: Sequence[Middleware] = ()
+) -> dict[str, ServedMethod]:
+    """All methods of some services, by full name, with the middleware that applies to each.
 
     Raises:
         TypeError: Two services have the same name, or something is no service object.
@@ -183,7 +190,7 @@ def method_table(services: Iterable[Service]) -> dict[str, ServedMethod]:
         if service.name in names:
             raise TypeError(f"two services are named {service.name!r}; give one of them another `name`")
         names.add(service.name)
-        table.update((served.name, served) for served in methods_of(service))
+        table.update((served.name, served) for served in methods_of(service, middleware))
     return table
 
 

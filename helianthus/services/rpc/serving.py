@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from typing import TYPE_CHECKING, Any, TypeGuard
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
 from ...protocols.errors import LocalProtocolError
 from ...protocols.rpc import (
@@ -23,15 +24,16 @@ from ...protocols.rpc import (
     Flow,
     ItemReceived,
     NotificationReceived,
-    OversizedMessage,
     RequestExpired,
     RequestReceived,
     StatusCode,
     StreamEnded,
 )
 from .context import CallContext, plain, serving
-from .errors import NotRun, RpcError
+from .errors import NotRun, RpcError, encodable, error_of, is_fault
 from .items import IncomingItems, OutgoingItems
+from .middleware import Response
+from .served_call import ServedCall
 from .service import Kind, ServedMethod
 from .waiter import Waiter
 
@@ -42,9 +44,10 @@ if TYPE_CHECKING:
 class _Run:
     """A method that runs as a task."""
 
-    __slots__ = ("begun", "items", "outgoing", "stopped", "task")
+    __slots__ = ("begun", "call", "items", "outgoing", "stopped", "task")
 
-    def __init__(self) -> None:
+    def __init__(self, call: ServedCall | None) -> None:
+        self.call = call
         self.task: asyncio.Task[None] | None = None
         self.begun = False
         """Whether the task's body runs. A task that is cancelled before would never answer."""
@@ -58,7 +61,7 @@ class Serving:
     """What one peer has called and what runs for it."""
 
     def __init__(self, peer: Peer, methods: dict[str, ServedMethod], owner: PeerOwner) -> None:
-        self._peer = peer
+        self.peer = peer
         self._session = peer.session
         self._respond = peer.session.respond
         self._output = peer.session.output
@@ -91,7 +94,7 @@ class Serving:
             if method is not None and method.simple and event.meta is None:
                 params = event.params
                 method.check(params)
-                token = plain.set((self._peer, event.method))
+                token = plain.set((self.peer, event.method))
                 try:
                     result = (
                         method.function(*params) if params.__class__ is list else method.call_by_name(params)
@@ -102,7 +105,7 @@ class Serving:
             else:
                 self._begin(event, method)
         except Exception as error:  # noqa: BLE001 - every request is answered
-            self._answer_error(event.msgid, event.method, error)
+            self._answer_failure(event.msgid, event.method, error)
 
     def on_notification(self, event: NotificationReceived, direct: bool) -> None:
         """Run a notification's method; nobody hears of its result, the owner of its errors."""
@@ -112,10 +115,13 @@ class Serving:
         if method.kind is not Kind.FUNCTION and not self._takes_notification(method):
             return
         try:
+            if method.chain is not None:
+                ServedCall(self, event, method, method.chain).begin()
+                return
             method.check(event.params)
-            self._begin_run(None, method, event.params, event.meta or {}, None)
+            self.begin_run(None, method, event.params, event.meta or {}, None)
         except Exception as error:  # noqa: BLE001 - reported; there is nobody to answer
-            self._owner.method_failed(self._peer, event.method, error)
+            self._owner.method_failed(self.peer, event.method, error)
 
     def _takes_notification(self, method: ServedMethod) -> bool:
         """Whether another one may run as a task; each series of those that are dropped is reported once."""
@@ -124,7 +130,7 @@ class Serving:
         if not takes and not self._dropping:
             reason = f"more than max_calls ({limit}) notifications run; what exceeds them is dropped"
             self._owner.method_failed(
-                self._peer, method.name, RpcError(StatusCode.RESOURCE_EXHAUSTED, reason, maybe_executed=False)
+                self.peer, method.name, RpcError(StatusCode.RESOURCE_EXHAUSTED, reason, maybe_executed=False)
             )
         self._dropping = not takes
         return takes
@@ -143,7 +149,7 @@ class Serving:
         if run is not None and run.items is not None:
             run.items.push(event.item, event.size, direct=direct)
         else:
-            self._peer.consumed(event.msgid, event.size)
+            self.peer.consumed(event.msgid, event.size)
 
     def on_stream_end(self, event: StreamEnded, direct: bool) -> None:
         """The caller sends no more items."""
@@ -180,37 +186,37 @@ class Serving:
 
     async def _room(self) -> None:
         """Wait until there is room for an answer."""
-        while self._session.queued > self._peer.high_water:
-            waiter = Waiter(self._peer.loop)
+        while self._session.queued > self.peer.high_water:
+            waiter = Waiter(self.peer.loop)
             self._hold(waiter)
             await waiter
 
     def _resume_later(self) -> None:
         """Look again when the transport has taken something."""
-        link = self._peer.link
+        link = self.peer.link
         if not self._resume_due and link is not None and not link.unsent:  # else `wake` is called
             self._resume_due = True
-            self._peer.post(self._resume)
+            self.peer.post(self._resume)
 
     def _resume(self) -> None:
         """Go on with as many as there is room for."""
         self._resume_due = False
-        held, session, high_water = self._held, self._session, self._peer.high_water
+        held, session, high_water = self._held, self._session, self.peer.high_water
         while held and session.queued <= high_water:
             waiting = held.popleft()
             if isinstance(waiting, Waiter):
-                waiting.finish(None, None, direct=asyncio.current_task(self._peer.loop) is None)
+                waiting.finish(None, None, direct=asyncio.current_task(self.peer.loop) is None)
             elif session.awaits_answer(waiting.msgid):
                 self._serve_now(waiting)
         if held:
             self._resume_later()
-        self._peer.wake()
+        self.peer.wake()
 
     def _drop_held(self, msgid: int, reason: RpcError) -> None:
         for waiting in self._held:
             if isinstance(waiting, RequestReceived) and waiting.msgid == msgid:
                 self._held.remove(waiting)
-                self._answer_error(msgid, waiting.method, reason)
+                self._answer_error(msgid, reason)
                 break
 
     # -- running ----------------------------------------------------------------------------------
@@ -226,31 +232,50 @@ class Serving:
                 StatusCode.UNIMPLEMENTED,
                 f"{method.name} has stream items; call it as a stream, with a client that understands them",
             )
+        if method.chain is not None:
+            ServedCall(self, event, method, method.chain).begin()
+            return
         method.check(event.params)
-        self._begin_run(event.msgid, method, event.params, event.meta or {}, event.deadline)
+        self.begin_run(event.msgid, method, event.params, event.meta or {}, event.deadline)
 
-    def _begin_run(
+    def begin_run(
         self,
         msgid: int | None,
         method: ServedMethod,
         params: Any,
         meta: dict[str, Any],
         deadline: float | None,
+        call: ServedCall | None = None,
     ) -> None:
+        """Run a method whose parameters have been checked.
+
+        Args:
+            msgid: The request's; None for a notification, which nobody wants answered.
+            method: What to run.
+            params: As they came.
+            meta: What the caller sent along.
+            deadline: Driver time at which the caller gives up, or None.
+            call: Told of the end, and answers then; without one, the answer is the result.
+
+        Raises:
+            Exception: What the method, or the answer to it, let out.
+        """
         positional, named = method.arguments(params)
-        context = CallContext(method.name, self._peer, deadline, meta)
+        context = CallContext(method.name, self.peer, deadline, meta)
         if method.context is not None:
             named[method.context] = context
-        if method.kind is Kind.FUNCTION:
+        if method.kind is Kind.FUNCTION and (call is None or not call.chain.waits):
             token = serving.set(context)
             try:
                 result = method.function(*positional, **named)
             finally:
                 serving.reset(token)
-            if msgid is not None:
+            if call is not None:
+                call.finish(Response(result))
+            elif msgid is not None:
                 self._session.respond(msgid, result)
             return
-        self._start_task(msgid, method, positional, named, context)
+        self._start_task(msgid, method, positional, named, context, call)
 
     def _start_task(
         self,
@@ -259,16 +284,17 @@ class Serving:
         positional: Any,
         named: dict[str, Any],
         context: CallContext,
+        call: ServedCall | None,
     ) -> None:
-        loop = self._peer.loop
+        loop = self.peer.loop
         if loop is None:
             raise NotRun(
                 StatusCode.UNIMPLEMENTED,
                 f"{method.name} is asynchronous, and this node turns its driver without an event loop",
             )
-        run = _Run()
+        run = _Run(call)
         if method.items is not None:
-            run.items = named[method.items] = IncomingItems(self._peer, msgid or 0)
+            run.items = named[method.items] = IncomingItems(self.peer, msgid or 0)
             if msgid is None:
                 run.items.end(None, direct=False)
         if msgid is None:
@@ -276,7 +302,7 @@ class Serving:
         else:
             self._runs[msgid] = run
         if method.kind is Kind.STREAM and msgid is not None:
-            run.outgoing = OutgoingItems(self._peer, msgid)
+            run.outgoing = OutgoingItems(self.peer, msgid)
         scope = contextvars.copy_context()
         scope.run(serving.set, context)
         body = self._run(run, msgid, method, positional, named)
@@ -296,11 +322,9 @@ class Serving:
         try:
             if run.stopped is not None:
                 failure = run.stopped  # before it began
-            elif method.kind is Kind.STREAM:
-                await self._send_items(run, method.function(*positional, **named))
             else:
-                result = await method.function(*positional, **named)
-                if msgid is not None and self._session.queued > self._peer.high_water:
+                result = await self._result(run, method, positional, named)
+                if msgid is not None and self._session.queued > self.peer.high_water:
                     await self._room()
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it becomes the answer
             failure = error
@@ -308,12 +332,29 @@ class Serving:
             run.items.discard()
         self._end_run(run, msgid, method.name, result, failure)
 
+    def _result(
+        self, run: _Run, method: ServedMethod, positional: Any, named: dict[str, Any]
+    ) -> Awaitable[Any]:
+        """What to await for a method's result, with the middleware that waits around it."""
+
+        def proceed() -> Awaitable[Any]:
+            if method.kind is Kind.STREAM:
+                return self._send_items(run, method.function(*positional, **named))
+            if method.kind is Kind.FUNCTION:
+                return _in_task(method.function, positional, named)
+            awaitable: Awaitable[Any] = method.function(*positional, **named)
+            return awaitable
+
+        return proceed() if run.call is None else run.call.around(proceed)
+
     async def _send_items(self, run: _Run, generator: Any) -> None:
-        outgoing = run.outgoing
+        outgoing, call = run.outgoing, run.call
         try:
             async for item in generator:
                 if outgoing is None:
                     continue  # a notification has no stream
+                if call is not None and call.chain.sees_items:
+                    item = call.chain.sending(call.request, item)
                 try:
                     if outgoing.ready:
                         outgoing.send_now(item)
@@ -329,22 +370,18 @@ class Serving:
     ) -> None:
         if msgid is None:
             self._notified.pop(run, None)
-            if isinstance(failure, Exception) and (run.stopped is None or _is_fault(failure)):
-                self._owner.method_failed(self._peer, method, failure)
-            return
-        self._runs.pop(msgid, None)
-        if run.stopped is not None:
-            if failure is not None and _is_fault(failure):  # in its clean-up
-                self._owner.method_failed(self._peer, method, failure)
-            failure = run.stopped
-        if failure is None:
-            try:
-                self._session.respond(msgid, result)
-            except LocalProtocolError as error:
-                failure = error
-        if failure is not None:
-            self._answer_error(msgid, method, failure)
-        self._peer.wake()
+            if isinstance(failure, Exception) and (run.stopped is None or is_fault(failure)):
+                self._owner.method_failed(self.peer, method, failure)
+        else:
+            self._runs.pop(msgid, None)
+            if failure is not None:  # perhaps in its clean-up
+                self.report(msgid, method, failure)
+        error = run.stopped or (None if failure is None else error_of(method, failure))
+        if run.call is not None:
+            run.call.finish(Response(result, error))
+        elif msgid is not None:
+            self.answer(msgid, method, result, error)
+        self.peer.wake()
 
     def _stop(self, msgid: int, code: StatusCode, reason: str) -> None:
         run = self._runs.get(msgid)
@@ -361,48 +398,40 @@ class Serving:
 
     # -- answers ------------------------------------------------------------------------------------
 
-    def _answer_error(self, msgid: int, method: str, error: BaseException) -> None:
-        """Answer a request with the error that its method, or its answer, let out."""
-        session = self._session
-        if isinstance(error, LocalProtocolError) and not session.awaits_answer(msgid):
+    def answer(self, msgid: int, method: str, result: Any, error: RpcError | None) -> None:
+        """Answer a request, unless its connection has ended."""
+        if error is None:
+            try:
+                self._session.respond(msgid, result)
+            except LocalProtocolError as failure:  # of the result
+                self._answer_failure(msgid, method, failure)
+        else:
+            self._answer_error(msgid, error)
+
+    def report(self, msgid: int | None, method: str, failure: BaseException) -> None:
+        """Tell the owner of what a method let out, unless it was raised for the caller."""
+        if isinstance(failure, LocalProtocolError) and not self._session.awaits_answer(msgid):
             return  # the connection has ended, and so there was nothing to answer
-        if _is_fault(error):
-            self._owner.method_failed(self._peer, method, error)
+        if is_fault(failure):
+            self._owner.method_failed(self.peer, method, failure)
+
+    def _answer_failure(self, msgid: int, method: str, failure: BaseException) -> None:
+        """Answer a request with what its method, or its answer, let out."""
+        self.report(msgid, method, failure)
+        self._answer_error(msgid, error_of(method, failure))
+
+    def _answer_error(self, msgid: int, error: RpcError) -> None:
+        session = self._session
         if not session.awaits_answer(msgid):
             return
-        code, message, details = self._describe(method, error)
-        executed = not isinstance(error, NotRun)
+        executed, message = not isinstance(error, NotRun), encodable(error.message)
         try:
-            session.respond_error(msgid, code, message, details, executed=executed)
+            session.respond_error(msgid, error.code, message, error.details, executed=executed)
         except LocalProtocolError:
             if session.awaits_answer(msgid):  # the details cannot be encoded, or are too large
-                session.respond_error(msgid, code, message[:1000], executed=executed)
-
-    def _describe(self, method: str, error: BaseException) -> tuple[StatusCode, str, Any]:
-        if isinstance(error, RpcError):
-            return error.code, _encodable(error.message), error.details
-        if isinstance(error, asyncio.CancelledError):
-            return StatusCode.CANCELLED, f"{method} was cancelled", None
-        if isinstance(error, OversizedMessage):
-            return StatusCode.RESOURCE_EXHAUSTED, f"the result of {method} {error}", None
-        if isinstance(error, LocalProtocolError):
-            return StatusCode.INTERNAL, f"the result of {method} {error}", None
-        return StatusCode.UNKNOWN, f"{method} failed: {type(error).__name__}: {_text_of(error)}", None
+                session.respond_error(msgid, error.code, message[:1000], executed=executed)
 
 
-def _is_fault(error: BaseException) -> TypeGuard[Exception]:
-    """Whether somebody should look into it: it was not raised for the caller."""
-    return isinstance(error, Exception) and not isinstance(error, RpcError)
-
-
-def _text_of(error: BaseException) -> str:
-    """What an exception says; its `__str__` may fail itself."""
-    try:
-        return _encodable(str(error))
-    except Exception:  # noqa: BLE001 - whatever it is, the request is answered
-        return "(it has no text)"
-
-
-def _encodable(text: str) -> str:
-    """Text without lone surrogates, which stand for bytes of file names that are no UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()
+async def _in_task(function: Callable[..., Any], positional: Any, named: dict[str, Any]) -> Any:
+    """A plain function, for middleware that waits."""
+    return function(*positional, **named)
