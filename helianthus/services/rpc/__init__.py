@@ -6,6 +6,7 @@ from .channel import ChannelOptions, ChannelState
 from .client import Client, connect
 from .context import CallContext, current_call
 from .errors import RpcError
+from .middleware import Middleware, Proceed, Request, Response
 from .peer import Peer
 from .server import Server
 from .service import Service, method
@@ -19,7 +20,11 @@ __all__ = [
     "ChannelOptions",
     "ChannelState",
     "Client",
+    "Middleware",
     "Peer",
+    "Proceed",
+    "Request",
+    "Response",
     "RpcError",
     "Server",
     "Service",

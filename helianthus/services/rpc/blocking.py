@@ -14,9 +14,13 @@ from typing import Any, TypeVar, overload
 from ...drivers.address import Address
 from ...drivers.base import Driver
 from ...drivers.choose import driver as make_driver
+from ...protocols.rpc import Flow, Params
 from .cancel import CancelToken
 from .channel import Channel, ChannelOptions, ChannelState
 from .context import inherit
+from .errors import RpcError
+from .middleware import Middleware
+from .outgoing_call import ClientMiddleware, OutgoingCall
 from .peer import Peer, check_cancel, expired, join_params
 from .proxy import ServiceProxy, proxy_of
 from .service import Service, method_table
@@ -38,10 +42,18 @@ class BlockingClient:
     Args:
         url: Such as `tcp://127.0.0.1:7070`.
         services: What the server may call on this side: plain functions only.
+        middleware: What every call goes through; see `Middleware`. None that waits: there is no loop.
         options: Those of `ChannelOptions`.
     """
 
-    def __init__(self, url: str, services: Iterable[Service] = (), **options: Any) -> None:
+    def __init__(
+        self,
+        url: str,
+        services: Iterable[Service] = (),
+        *,
+        middleware: Iterable[Middleware] = (),
+        **options: Any,
+    ) -> None:
         self._address = Address.parse(url)
         self._driver = make_driver("auto")
         self._driver.looks_up_inline = True  # no hidden thread, not even for a name
@@ -53,6 +65,8 @@ class BlockingClient:
             None,
             lambda: None,
         )
+        given = list(middleware)
+        self._middleware = ClientMiddleware(given, self._driver.now, blocking=True) if given else None
         self._channel.start()
 
     def __enter__(self) -> BlockingClient:
@@ -72,9 +86,24 @@ class BlockingClient:
         **keywords: Any,
     ) -> Any:
         """Call a method and return its result; as `Client.call`."""
-        token = self._relay(cancel)
+        given, token = join_params(method, params, keywords), self._relay(cancel)
+        through = self._through(method, given, timeout, meta, Flow.UNARY)
+        if through is None:
+            return self._call(method, given, timeout, token, meta)
+        return through.run_now(
+            lambda request: self._call(method, request.params, timeout, token, request.meta)
+        )
+
+    def _call(
+        self,
+        method: str,
+        params: Params,
+        timeout: float | None,
+        token: CancelToken | None,
+        meta: dict[str, Any] | None,
+    ) -> Any:
         peer, timeout = self._usable_peer(method, timeout, token)
-        call = peer.start_call(method, join_params(method, params, keywords), timeout, meta)
+        call = peer.start_call(method, params, timeout, meta)
 
         def give_up() -> None:
             call.give_up(token.reason if token is not None else "")
@@ -102,8 +131,24 @@ class BlockingClient:
         **keywords: Any,
     ) -> None:
         """Call a method without wanting an answer; returns when the operating system has it."""
-        peer, _ = self._usable_peer(method, timeout, self._relay(cancel))
-        peer.notify(method, *params, meta=meta, **keywords)
+        given, token = join_params(method, params, keywords), self._relay(cancel)
+        through = self._through(method, given, timeout, meta, Flow.UNARY)
+        if through is None:
+            self._notify(method, given, timeout, token, meta)
+            return
+        through.request.notification = True
+        through.run_now(lambda request: self._notify(method, request.params, timeout, token, request.meta))
+
+    def _notify(
+        self,
+        method: str,
+        params: Params,
+        timeout: float | None,
+        token: CancelToken | None,
+        meta: dict[str, Any] | None,
+    ) -> None:
+        peer, _ = self._usable_peer(method, timeout, token)
+        peer.start_notification(method, params, meta)
         link = peer.link
         self._flush()
         self._turn_until(lambda: link is None or link.closed or not (peer.session.queued or link.unsent))
@@ -119,10 +164,16 @@ class BlockingClient:
         **keywords: Any,
     ) -> BlockingStream:
         """Call a method with stream items, either way or both; see `BlockingStream`."""
-        token = self._relay(cancel)
-        peer, timeout = self._usable_peer(method, timeout, token)
-        stream = StreamCall(method, join_params(method, params, keywords), timeout, token, meta)
-        peer.start_stream(stream)
+        given, token = join_params(method, params, keywords), self._relay(cancel)
+        through = self._through(method, given, timeout, meta, Flow.BOTH)
+        stream = StreamCall(method, given, timeout, token, meta, through=through)
+        if stream.enter_middleware():
+            try:
+                peer, stream.timeout = self._usable_peer(method, timeout, token)
+                peer.start_stream(stream)
+            except RpcError as error:
+                stream.ended(None, error, direct=False)  # the middleware hears of it
+                raise
         return BlockingStream(stream, self._turn_until, self._flush)
 
     @overload
@@ -143,6 +194,14 @@ class BlockingClient:
         self._channel.close()
         self._turn_until(lambda: not self._channel.open_links)
         self._driver.close()
+
+    def _through(
+        self, method: str, params: Params, timeout: float | None, meta: dict[str, Any] | None, flow: Flow
+    ) -> OutgoingCall | None:
+        """The middleware that a call goes through, or None."""
+        if self._middleware is None:
+            return None
+        return self._middleware.begin(method, params, timeout, meta, flow)
 
     def _usable_peer(
         self, method: str, timeout: float | None, cancel: CancelToken | None
@@ -258,16 +317,16 @@ class BlockingStream:
         return self
 
     def __next__(self) -> Any:
-        self._wait(lambda: self._stream.items.ready)
+        self._wait(lambda: self._stream.has_item)
         try:
-            return self._stream.items.take()
+            return self._stream.take()
         except StopAsyncIteration:
             raise StopIteration from None
 
     def send(self, item: Any) -> None:
         """Send an item, as soon as the callee takes it; raises `RpcError` where the call has ended."""
-        self._wait(lambda: self._stream.outgoing.ready)
-        self._stream.outgoing.send_now(item)
+        self._wait(lambda: self._stream.may_send)
+        self._stream.send_now(item)
         self._flush()
 
     def end(self) -> None:

@@ -9,12 +9,14 @@ from typing import Any, TypeVar, overload
 from ...drivers.address import Address
 from ...drivers.base import Driver
 from ...drivers.choose import running_driver
-from ...protocols.rpc import Params
+from ...protocols.rpc import Flow, Params
 from .call import cancellable
 from .cancel import CancelToken
 from .channel import Channel, ChannelOptions, ChannelState
 from .context import inherit
 from .errors import RpcError
+from .middleware import Middleware
+from .outgoing_call import ClientMiddleware, OutgoingCall
 from .peer import Peer, check_cancel, expired, join_params, wait_or_cancel
 from .proxy import ServiceProxy, proxy_of
 from .service import Service, method_table
@@ -43,16 +45,25 @@ class Client:
         url: Such as `tcp://127.0.0.1:7070`.
         services: What the server may call on this side.
         driver: By default the running loop's.
+        middleware: What every call goes through; see `Middleware`.
         options: Those of `ChannelOptions`.
     """
 
     def __init__(
-        self, url: str, services: Iterable[Service] = (), *, driver: Driver | None = None, **options: Any
+        self,
+        url: str,
+        services: Iterable[Service] = (),
+        *,
+        driver: Driver | None = None,
+        middleware: Iterable[Middleware] = (),
+        **options: Any,
     ) -> None:
         self._address = Address.parse(url)
         self._methods = method_table(services)
         self._options = ChannelOptions(**options)
         self._driver = driver
+        given = list(middleware)
+        self._middleware = ClientMiddleware(given, self._now) if given else None
         self._channel: Channel | None = None
         self._peer: Peer | None = None  # the channel's, at hand for every call
         self._watchers: list[Waiter] = []
@@ -100,15 +111,40 @@ class Client:
         if (
             keywords
             or peer is None
+            or self._middleware is not None
             or cancel is not None
             or len(peer.calls) >= peer.max_calls
             or peer.congested
         ):
-            return self._call_with_room(method, join_params(method, params, keywords), timeout, cancel, meta)
+            return self._call_slowly(method, join_params(method, params, keywords), timeout, cancel, meta)
         try:
             return peer.start_call(method, params, timeout, meta)
         except RpcError as error:
             return self._call_after(error, method, params, timeout, meta)
+
+    def _call_slowly(
+        self,
+        method: str,
+        params: Params,
+        timeout: float | None,
+        cancel: CancelToken | None,
+        meta: dict[str, Any] | None,
+    ) -> Coroutine[Any, Any, Any]:
+        """Call through the middleware, or as soon as there is a connection with room for it."""
+        through = self._through(method, params, timeout, meta, Flow.UNARY)
+        if through is None:
+            return self._call_with_room(method, params, timeout, cancel, meta)
+        return through.run(
+            lambda request: self._call_with_room(method, request.params, timeout, cancel, request.meta)
+        )
+
+    def _through(
+        self, method: str, params: Params, timeout: float | None, meta: dict[str, Any] | None, flow: Flow
+    ) -> OutgoingCall | None:
+        """The middleware that a call goes through, or None."""
+        if self._middleware is None:
+            return None
+        return self._middleware.begin(method, params, timeout, meta, flow)
 
     async def _call_with_room(
         self,
@@ -155,8 +191,24 @@ class Client:
         Raises:
             RpcError: There is no connection, or the call cannot be sent.
         """
+        given = join_params(method, params, keywords)
+        through = self._through(method, given, timeout, meta, Flow.UNARY)
+        if through is None:
+            await self._notify(method, given, timeout, cancel, meta)
+            return
+        through.request.notification = True
+        await through.run(lambda request: self._notify(method, request.params, timeout, cancel, request.meta))
+
+    async def _notify(
+        self,
+        method: str,
+        params: Params,
+        timeout: float | None,
+        cancel: CancelToken | None,
+        meta: dict[str, Any] | None,
+    ) -> None:
         peer, _ = await self._usable_peer(method, timeout, cancel)
-        peer.notify(method, *params, meta=meta, **keywords)
+        peer.start_notification(method, params, meta)
 
     def stream(
         self,
@@ -169,7 +221,9 @@ class Client:
         **keywords: Any,
     ) -> StreamCall:
         """Call a method with stream items, either way or both; see `StreamCall`."""
-        return StreamCall(method, join_params(method, params, keywords), timeout, cancel, meta, self)
+        given = join_params(method, params, keywords)
+        through = self._through(method, given, timeout, meta, Flow.BOTH)
+        return StreamCall(method, given, timeout, cancel, meta, self, through)
 
     @overload
     def service(self, service: str) -> ServiceProxy: ...
@@ -195,8 +249,15 @@ class Client:
 
     async def open_stream(self, stream: StreamCall) -> None:
         """Begin a stream that `stream` has prepared."""
-        peer, stream.timeout = await self._usable_peer(stream.method, stream.timeout, stream.cancel_token)
-        peer.start_stream(stream)
+        if not stream.enter_middleware():
+            return
+        try:
+            peer, stream.timeout = await self._usable_peer(stream.method, stream.timeout, stream.cancel_token)
+            peer.start_stream(stream)
+        except RpcError as error:
+            if stream.through is not None:  # the middleware that has let it through hears of its end
+                stream.ended(None, error, direct=False)
+            raise
 
     def _open(self) -> Channel:
         if self._channel is None:
@@ -218,7 +279,7 @@ class Client:
         check_cancel(cancel)
         channel = self._open()
         loop = asyncio.get_running_loop()
-        timeout, _ = inherit((self._driver or running_driver()).now(), timeout, None)
+        timeout, _ = inherit(self._now(), timeout, None)
         deadline = None if timeout is None else loop.time() + timeout
         try:
             async with asyncio.timeout_at(deadline):
@@ -234,6 +295,9 @@ class Client:
         except TimeoutError:
             raise expired(f"{method} at {self._address} ({channel.state.value})") from None
         return peer, None if deadline is None else deadline - loop.time()
+
+    def _now(self) -> float:
+        return (self._driver or running_driver()).now()
 
     def _watch(self) -> Waiter:
         waiter = Waiter(asyncio.get_running_loop())

@@ -230,9 +230,13 @@ class Peer:
         Raises:
             RpcError: It cannot be sent, or too much is queued for the peer already.
         """
+        self.start_notification(method, join_params(method, params, keywords), meta)
+
+    def start_notification(self, method: str, params: Params, meta: dict[str, Any] | None) -> None:
+        """Send a notification; see `notify`."""
         _, meta = inherit(self.now(), None, meta)
         try:
-            self.session.notify(method, join_params(method, params, keywords), meta=meta)
+            self.session.notify(method, params, meta=meta)
         except LocalProtocolError as error:
             raise self._refusal(error) from error
         self.wake()

@@ -147,7 +147,14 @@ class Serving:
         """The caller sent an item."""
         run = self._runs.get(event.msgid)
         if run is not None and run.items is not None:
-            run.items.push(event.item, event.size, direct=direct)
+            item, call = event.item, run.call
+            if call is not None and call.chain.sees_items:
+                try:
+                    item = call.chain.received(call.request, item)
+                except Exception as error:  # noqa: BLE001 - it becomes the answer
+                    self.report(event.msgid, call.method.name, error)
+                    self._cancel(run, error_of(call.method.name, error))
+            run.items.push(item, event.size, direct=direct)
         else:
             self.peer.consumed(event.msgid, event.size)
 

@@ -9,11 +9,13 @@ from ...protocols.rpc import Params, StatusCode
 from .cancel import CancelToken
 from .errors import RpcError
 from .items import IncomingItems, OutgoingItems
+from .middleware import Response
 from .waiter import Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from .outgoing_call import OutgoingCall
     from .peer import Peer
 
 
@@ -43,6 +45,7 @@ class StreamCall:
         cancel: CancelToken | None,
         meta: dict[str, Any] | None,
         opener: StreamOpener | None = None,
+        through: OutgoingCall | None = None,
     ) -> None:
         self.method = method
         self.params = params
@@ -51,12 +54,14 @@ class StreamCall:
         self.items: IncomingItems[Any]
         self.outgoing: OutgoingItems
         self.cancel_token = cancel
+        self.through = through
+        """The middleware that it goes through, or None."""
         self._opener = opener
         self._opening = asyncio.Lock() if opener is not None else None
         self._peer: Peer | None = None
         self._msgid = 0
         self._result: Any = None
-        self._error: Exception | None = None
+        self._error: RpcError | None = None
         self._over = False
         self._waiters: list[Waiter] = []
 
@@ -68,7 +73,10 @@ class StreamCall:
     async def __anext__(self) -> Any:
         if self._peer is None:
             await self._open()
-        return await self.items.__anext__()
+        if self._peer is None:
+            return self.take()
+        item = await self.items.__anext__()
+        return item if self.through is None else self._received(item)
 
     async def send(self, item: Any) -> None:
         """Send an item, as soon as the callee takes it.
@@ -78,6 +86,8 @@ class StreamCall:
         """
         if self._peer is None:
             await self._open()
+        if self.through is not None:
+            item = self._sending(item)
         await self.outgoing.send(item)
 
     async def end(self) -> None:
@@ -130,6 +140,9 @@ class StreamCall:
         if self._peer is not None:
             if not self._over:
                 self._peer.forget(self._msgid)
+                if self.through is not None:
+                    dropped = RpcError(StatusCode.CANCELLED, "the stream was dropped before its end")
+                    self.through.leave(Response(error=dropped))
             self.items.discard()
 
     # -- for the peer -------------------------------------------------------------------------------
@@ -143,11 +156,14 @@ class StreamCall:
         if self.cancel_token is not None:
             self.cancel_token.add_callback(self._token_cancelled)
 
-    def ended(self, result: Any, error: Exception | None, *, direct: bool) -> None:
+    def ended(self, result: Any, error: RpcError | None, *, direct: bool) -> None:
         """The call is over."""
         if self._over:
             return
         self._over = True
+        if self.through is not None:
+            response = self.through.leave(Response(result, error))
+            result, error = response.result, response.error
         self._result = result
         self._error = error
         if self.cancel_token is not None:
@@ -186,6 +202,30 @@ class StreamCall:
         if not self._over:
             self.items.discard()
 
+    @property
+    def has_item(self) -> bool:
+        """Whether `take` would return, or raise, at once."""
+        return self._peer is None or self.items.ready
+
+    @property
+    def may_send(self) -> bool:
+        """Whether `send_now` would send, or raise, at once."""
+        return self._peer is None or self.outgoing.ready
+
+    def take(self) -> Any:
+        """The next item of the callee; raises as `__anext__` does."""
+        if self._peer is None:  # a middleware has answered
+            self.outcome()
+            raise StopAsyncIteration
+        item = self.items.take()
+        return item if self.through is None else self._received(item)
+
+    def send_now(self, item: Any) -> None:
+        """Send an item, while there is credit; raises as `send` does."""
+        if self.through is not None:
+            item = self._sending(item)
+        self.outgoing.send_now(item)
+
     def outcome(self) -> Any:
         """The result of a call that has ended; raises its error."""
         if self._error is not None:
@@ -198,8 +238,33 @@ class StreamCall:
         if self._opener is None or self._opening is None:
             raise RuntimeError(f"the stream of {self.method} has no connection")
         async with self._opening:
-            if self._peer is None:
+            if self._peer is None and not self._over:
                 await self._opener.open_stream(self)
+
+    def enter_middleware(self) -> bool:
+        """Begin with what the middleware makes of the call; False where it has answered already."""
+        if self.through is None:
+            return True
+        response = self.through.enter()
+        request = self.through.request
+        self.params, self.meta = request.params, request.meta
+        if response is not None:
+            self.ended(response.result, response.error, direct=False)
+        return response is None
+
+    def _received(self, item: Any) -> Any:
+        through = self.through
+        if through is None or not through.chain.sees_items:
+            return item
+        return through.chain.received(through.request, item)
+
+    def _sending(self, item: Any) -> Any:
+        through = self.through
+        if self._peer is None:
+            raise RpcError(StatusCode.CANCELLED, f"{self.method} has ended; it takes no more items")
+        if through is None or not through.chain.sees_items:
+            return item
+        return through.chain.sending(through.request, item)
 
     def _token_cancelled(self) -> None:
         self.give_up(self.cancel_token.reason if self.cancel_token is not None else "")
