@@ -548,8 +548,8 @@ class TwoEnds(RuleBasedStateMachine):
             assert session.output.replies <= session.queued
             assert session.pending_calls <= LIMITS.max_calls
             assert session.pending_requests <= LIMITS.max_calls
-            assert session._requests.bytes == sum(session._requests.sizes.values())
-            assert session._requests.bytes <= LIMITS.max_request_bytes
+            assert session.requests.bytes == sum(session.requests.sizes.values())
+            assert session.requests.bytes <= LIMITS.max_request_bytes
             assert set(session.output.unsent) <= session._calls.pending
             assert len(session._calls.given_up) <= LIMITS.max_cancelled
             assert session._buffered_items >= 0

@@ -4,12 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helianthus.protocols.rpc.histogram import MAX_BITS, Histogram
+from helianthus.protocols.rpc.histogram import Histogram
 
-DURATIONS = st.lists(st.integers(0, 2**MAX_BITS - 1), min_size=1, max_size=200)
+DURATION = st.just(0.0) | st.floats(1e-9, 1e6)
+DURATIONS = st.lists(DURATION, min_size=1, max_size=200)
 
 
-def filled(durations: list[int], precision: int = 5) -> Histogram:
+def filled(durations: list[float], precision: int = 5) -> Histogram:
     histogram = Histogram(precision)
     for duration in durations:
         histogram.record(duration)
@@ -17,55 +18,46 @@ def filled(durations: list[int], precision: int = 5) -> Histogram:
 
 
 @given(DURATIONS, st.integers(0, 8), st.floats(0, 100))
-def test_percentiles_are_as_exact_as_promised(durations: list[int], precision: int, percent: float) -> None:
+def test_percentiles_are_as_exact_as_promised(durations: list[float], precision: int, percent: float) -> None:
     histogram = filled(durations, precision)
     exact = sorted(durations)[max(0, -int(-len(durations) * percent // 100) - 1)]
-    assert abs(histogram.percentile(percent) - exact) <= exact / 2 ** (precision + 1) + 1
+    assert abs(histogram.percentile(percent) - exact) <= exact / 2 ** (precision + 1)
 
 
 @given(DURATIONS)
-def test_sums_and_the_highest_are_exact(durations: list[int]) -> None:
+def test_sums_and_the_highest_are_exact(durations: list[float]) -> None:
     histogram = filled(durations)
-    assert (histogram.count, histogram.total, histogram.highest) == (
-        len(durations),
-        sum(durations),
-        max(durations),
-    )
-    assert histogram.mean == sum(durations) / len(durations)
+    assert (histogram.count, histogram.highest) == (len(durations), max(durations))
+    assert histogram.total == pytest.approx(sum(durations))
+    assert histogram.mean == pytest.approx(sum(durations) / len(durations))
 
 
 @given(DURATIONS, DURATIONS)
-def test_adding_is_like_recording_both(first: list[int], second: list[int]) -> None:
+def test_adding_is_like_recording_both(first: list[float], second: list[float]) -> None:
     added = filled(first)
     added.add(filled(second))
     both = filled(first + second)
-    assert added._buckets == both._buckets
-    assert (added.count, added.total, added.highest) == (both.count, both.total, both.highest)
+    assert (added.count, added.highest) == (both.count, both.highest)
+    assert added.total == pytest.approx(both.total)
+    assert all(added.percentile(percent) == both.percentile(percent) for percent in range(101))
 
 
-@given(DURATIONS, st.lists(st.integers(0, 2**MAX_BITS), min_size=1, max_size=10).map(sorted))
-def test_counts_up_to_bounds(durations: list[int], bounds: list[int]) -> None:
+@given(DURATIONS, st.lists(DURATION, min_size=1, max_size=10).map(sorted))
+def test_counts_up_to_bounds(durations: list[float], bounds: list[float]) -> None:
     counts = filled(durations).counts_up_to(bounds)
     for bound, count in zip(bounds, counts, strict=True):
-        surely = sum(duration <= bound * (1 - 1 / 32) - 1 for duration in durations)
-        perhaps = sum(duration <= bound * (1 + 1 / 32) + 1 for duration in durations)
+        surely = sum(duration <= bound * (1 - 1 / 32) for duration in durations)
+        perhaps = sum(duration <= bound * (1 + 1 / 32) for duration in durations)
         assert surely <= count <= perhaps
 
 
-def test_every_bucket_is_reached_and_none_beyond() -> None:
+def test_any_number_of_durations_takes_little_memory() -> None:
     histogram = Histogram(2)
-    for bits in range(MAX_BITS + 1):
-        for duration in ((1 << bits) - 1, 1 << bits, (1 << bits) + (1 << bits >> 1)):
-            histogram.record(duration)
-    assert histogram._buckets[-1] >= 1
-    assert sum(histogram._buckets) == histogram.count
-
-
-def test_out_of_range() -> None:
-    histogram = filled([-5, 2**60])
-    assert histogram.percentile(0) == 0
-    assert histogram.highest == 2**60
-    assert histogram.percentile(100) > 2 ** (MAX_BITS - 1)
+    for n in range(100_000):
+        histogram.record(n / 1000)
+    assert histogram.count == 100_000
+    assert len(histogram.collected) < 1100
+    assert len(histogram._buckets) < 4 * 20
 
 
 def test_an_empty_one() -> None:

@@ -331,7 +331,7 @@ class Swarm:
         assert (session.pending_calls, session.pending_requests, session.queued) == (0, 0, 0), where
         assert session._streams == {}, where
         assert session._buffered_items == 0, where
-        assert session._requests.bytes == 0, where
+        assert session.requests.bytes == 0, where
         assert session.wants_read, where
         assert peer.calls == {}, where
         assert len(peer._streams) == 0, where

@@ -79,10 +79,17 @@ class RequestExpired:
 
 @attrs.define
 class ResponseReceived:
-    """A call of ours has succeeded."""
+    """A call of ours has succeeded.
+
+    Attributes:
+        msgid: What `call` returned.
+        result: Of the method.
+        size: Bytes of the answer; two answers are equal without it.
+    """
 
     msgid: int
     result: Any
+    size: int = attrs.field(default=0, eq=False)
 
 
 @attrs.define

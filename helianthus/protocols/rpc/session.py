@@ -206,16 +206,19 @@ class RpcSession(StreamingSession):
 
     def awaits_answer(self, msgid: int | None) -> bool:
         """Whether a request of the peer's has not been answered."""
-        return msgid in self._requests.sizes
+        return msgid in self.requests.sizes
 
-    def respond(self, msgid: int, result: Any) -> None:
+    def respond(self, msgid: int, result: Any) -> int:
         """Answer a request with its result.
+
+        Returns:
+            Bytes of the answer.
 
         Raises:
             LocalProtocolError: No such request awaits an answer, or the result cannot be
                 encoded; the request then still awaits one.
         """
-        if msgid not in self._requests.sizes:
+        if msgid not in self.requests.sizes:
             raise LocalProtocolError(f"no request {msgid} awaits an answer")
         encoder = self._encoder
         try:
@@ -225,11 +228,12 @@ class RpcSession(StreamingSession):
         if len(data) > encoder.watch_above:
             encoder.check_size(data)
         self._reply(msgid, data)
+        return len(data)
 
     def respond_error(
         self, msgid: int, code: StatusCode, message: str, details: Any = None, *, executed: bool = True
-    ) -> None:
-        """Answer a request with an error; raises as `respond` does, and for the code OK.
+    ) -> int:
+        """Answer a request with an error; as `respond`, and raises for the code OK.
 
         Args:
             msgid: The request's.
@@ -238,14 +242,16 @@ class RpcSession(StreamingSession):
             details: Anything that can be encoded.
             executed: False where nothing was run for it; a peer that knows the extensions is told.
         """
-        if msgid not in self._requests.sizes:
+        if msgid not in self.requests.sizes:
             raise LocalProtocolError(f"no request {msgid} awaits an answer")
         if not StatusCode.OK < code <= StatusCode.UNAUTHENTICATED:
             raise LocalProtocolError(f"{code!r} is no status code of an error")
         error: tuple[Any, ...] = (int(code), message, details)
         if not executed and self.peer is not None:
             error = (*error, False)
-        self._reply(msgid, self._encode((RESPONSE, msgid, error, None)))
+        data = self._encode((RESPONSE, msgid, error, None))
+        self._reply(msgid, data)
+        return len(data)
 
     # -- inputs --------------------------------------------------------------------------------------
 
@@ -255,7 +261,7 @@ class RpcSession(StreamingSession):
             return
         self._ping_sender.heard(now)
         decoder, events = self._decoder, self._events
-        calls, requests, streams = self._calls, self._requests, self._streams
+        calls, requests, streams = self._calls, self.requests, self._streams
         pending, sizes = calls.pending, requests.sizes
         try:
             for message in decoder.decode(data):
@@ -269,7 +275,7 @@ class RpcSession(StreamingSession):
                             calls.deadlines.discard(msgid)
                         if streams:
                             streams.pop(msgid, None)
-                        events.append(ResponseReceived(msgid, fourth))
+                        events.append(ResponseReceived(msgid, fourth, decoder.size))
                         continue
                     if (
                         kind is REQUEST
@@ -319,7 +325,7 @@ class RpcSession(StreamingSession):
         calls.deadlines.discard(msgid)
         self._streams.pop(msgid, None)
         if error is None:
-            self._events.append(ResponseReceived(msgid, result))
+            self._events.append(ResponseReceived(msgid, result, self._decoder.size))
         else:
             self._events.append(read_failure(msgid, error))
         self._finish_draining()
@@ -340,7 +346,7 @@ class RpcSession(StreamingSession):
             method = read_method(method, message)
         if params.__class__ is not list and (params.__class__ is not dict or not has_text_keys(params)):
             raise malformed(message)
-        requests = self._requests
+        requests = self.requests
         if msgid in requests.sizes:
             raise RemoteProtocolError(f"the peer used message id {msgid} again before it was answered")
         size = self._decoder.size
@@ -365,14 +371,14 @@ class RpcSession(StreamingSession):
         deadline = None
         if timeout is not None:
             deadline = now + timeout
-            self._requests.deadlines.add(msgid, deadline)
+            self.requests.deadlines.add(msgid, deadline)
         self._events.append(RequestReceived(msgid, method, params, meta, deadline, flow))
 
     def _refuse_while_draining(self, msgid: int) -> None:
         if self._goaway_sent and self._goaway is not None:
             last = self._goaway[0]
             if last is None or is_after(msgid, last):  # the peer has failed that call by itself
-                self._requests.remove(msgid)
+                self.requests.remove(msgid)
                 return
         self.respond_error(msgid, StatusCode.UNAVAILABLE, clip(self._refuses_calls), executed=False)
 
@@ -407,7 +413,7 @@ class RpcSession(StreamingSession):
 
     def _on_cancel(self, message: list[Any], now: float) -> None:
         msgid = read_msgid(message, 2)
-        if msgid in self._requests.sizes:
+        if msgid in self.requests.sizes:
             self._events.append(CancelReceived(msgid))
 
     # -- messages: the connection ---------------------------------------------------------------------
@@ -466,7 +472,7 @@ class RpcSession(StreamingSession):
             raise _of_call(method, error) from error
 
     def _reply(self, msgid: int, data: bytes) -> None:
-        requests, output = self._requests, self.output
+        requests, output = self.requests, self.output
         requests.bytes -= requests.sizes.pop(msgid)
         if requests.deadlines.live:
             requests.deadlines.discard(msgid)

@@ -63,7 +63,8 @@ class SessionBase:
         self._peer_ended = False
 
         self._calls = OwnCalls(1 if initiator else 2, self.limits.max_cancelled)
-        self._requests = PeerRequests(self.limits)
+        self.requests = PeerRequests(self.limits)
+        """Those of the peer that await an answer; only to be looked at."""
         self._streams: dict[int, StreamState] = {}
         self._buffered_items = 0
 
@@ -99,7 +100,7 @@ class SessionBase:
     @property
     def pending_requests(self) -> int:
         """Requests of the peer's that have not been answered."""
-        return len(self._requests.sizes)
+        return len(self.requests.sizes)
 
     @property
     def accepts_calls(self) -> bool:
@@ -113,7 +114,7 @@ class SessionBase:
 
     def deadline(self) -> float | None:
         """When the next call, request or keep-alive is due."""
-        calls, requests = self._calls, self._requests
+        calls, requests = self._calls, self.requests
         when = None
         if self.peer is not None and not self._peer_ended and self.state is not _ENDED:
             when = self._ping_sender.deadline(bool(calls.pending or requests.sizes))
@@ -162,7 +163,7 @@ class SessionBase:
         """
         if self.state is not SessionState.OPEN:
             return
-        self._goaway = (self._requests.last, reason)
+        self._goaway = (self.requests.last, reason)
         try:
             self._send_goaway()
         except LocalProtocolError:
@@ -204,7 +205,7 @@ class SessionBase:
         self._refuses_calls = "the peer ended the connection"
         self._fail_calls(StatusCode.UNAVAILABLE, self._refuses_calls)
         if self.peer is not None:
-            self._events.extend(map(CancelReceived, self._requests.sizes))
+            self._events.extend(map(CancelReceived, self.requests.sizes))
         self._move(SessionInput.EOF)
         self._finish_draining()
 
@@ -223,7 +224,7 @@ class SessionBase:
                     msgid, StatusCode.DEADLINE_EXCEEDED, "no answer before the deadline", maybe_executed=sent
                 )
             )
-        for msgid in self._requests.deadlines.pop_due(now):
+        for msgid in self.requests.deadlines.pop_due(now):
             self._events.append(RequestExpired(msgid))
         if self._watches_peer:
             if self._ping_sender.gave_up(now):
@@ -236,7 +237,7 @@ class SessionBase:
 
     @property
     def _busy(self) -> bool:
-        return bool(self._calls.pending or self._requests.sizes)
+        return bool(self._calls.pending or self.requests.sizes)
 
     @property
     def _watches_peer(self) -> bool:
@@ -296,7 +297,7 @@ class SessionBase:
         reason = str(error)
         self._end(SessionInput.FAULT, StatusCode.UNAVAILABLE, f"the connection failed: {reason}", closing)
         if self.peer is not None and closing is Closing.FULL:
-            self._emit((GOAWAY, self._requests.last, clip(reason)))
+            self._emit((GOAWAY, self.requests.last, clip(reason)))
         # Its traceback would keep the caller's buffer and this session alive as long as the event.
         error.__traceback__ = error.__context__ = None
         self._events.append(ConnectionFailed(error))
@@ -306,7 +307,7 @@ class SessionBase:
         self._move(cause)
         self.closing = closing
         self._refuses_calls = reason
-        self._requests.clear()
+        self.requests.clear()
         self._streams.clear()
         self._buffered_items = 0
         if closing is Closing.ABORT:

@@ -23,8 +23,11 @@ class StreamingSession(SessionBase):
         stream = self._streams.get(msgid)
         return stream.credit if stream is not None and stream.sending else 0
 
-    def send_item(self, msgid: int, item: Any) -> None:
+    def send_item(self, msgid: int, item: Any) -> int:
         """Send a stream item.
+
+        Returns:
+            Bytes of the message.
 
         Raises:
             LocalProtocolError: The stream is over or not ours to send on, there is no credit
@@ -40,6 +43,7 @@ class StreamingSession(SessionBase):
         self.output.add(data)
         if not stream.ours:
             self._ping_judge.replied()
+        return len(data)
 
     def end_stream(self, msgid: int) -> None:
         """End the caller's half of a call's stream; repeated, or after the call, it does nothing."""

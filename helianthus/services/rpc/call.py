@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
-from ...protocols.rpc import StatusCode
+from ...protocols.rpc import CallStatistics, StatusCode
 from .cancel import CancelToken
 from .errors import RpcError
 from .waiter import PENDING, Waiter
@@ -28,11 +28,20 @@ class Call(Waiter, Coroutine[Any, Any, Any]):
 
     Attributes:
         msgid: Its message id on the connection.
+        statistics: Of its method.
+        started: Driver time in seconds.
     """
 
-    __slots__ = ("_peer", "_steps", "msgid")
+    __slots__ = ("_peer", "_steps", "msgid", "started", "statistics")
 
-    def __init__(self, peer: Peer, msgid: int, loop: asyncio.AbstractEventLoop | None) -> None:
+    def __init__(
+        self,
+        peer: Peer,
+        msgid: int,
+        loop: asyncio.AbstractEventLoop | None,
+        statistics: CallStatistics,
+        started: float,
+    ) -> None:
         # As in Waiter, without the price of a second call: one of these is made per call.
         self._asyncio_future_blocking = None
         self._loop = loop
@@ -40,6 +49,8 @@ class Call(Waiter, Coroutine[Any, Any, Any]):
         self._wake = None
         self._peer = peer
         self.msgid = msgid
+        self.statistics = statistics
+        self.started = started
 
     def answered(self, result: Any, direct: bool) -> None:
         """The result has come: `finish`, in as few steps as can be."""

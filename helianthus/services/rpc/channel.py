@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -167,6 +168,11 @@ class Channel:
             self._retry(_reason(error))
         elif not self._links:
             self._changed()
+
+    slow_after = math.inf
+
+    def method_slow(self, peer: Peer, method: str, seconds: float) -> None:
+        """Something that the server called on this side took long; nobody asks."""
 
     def method_failed(self, peer: Peer, method: str, error: Exception) -> None:
         """Something that the server called on this side failed."""

@@ -83,13 +83,18 @@ class IncomingItems(Generic[T]):
 
 
 class OutgoingItems:
-    """Sends items on one call, as fast as the peer's credit allows."""
+    """Sends items on one call, as fast as the peer's credit allows.
+
+    Attributes:
+        bytes: Of all that were sent, encoded.
+    """
 
     def __init__(self, peer: Peer, msgid: int) -> None:
         self._peer = peer
         self._msgid = msgid
         self._waiters: list[Waiter] = []
         self._stopped: Exception | None = None
+        self.bytes = 0
 
     @property
     def ready(self) -> bool:
@@ -104,7 +109,7 @@ class OutgoingItems:
         """
         if self._stopped is not None:
             raise self._stopped
-        self._peer.send_item(self._msgid, item)
+        self.bytes += self._peer.send_item(self._msgid, item)
 
     async def send(self, item: Any) -> None:
         """Send as soon as the peer takes it; raises as `send_now` does."""

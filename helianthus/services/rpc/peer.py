@@ -19,7 +19,9 @@ from ...drivers.pump import Link
 from ...protocols.errors import LocalProtocolError, RemoteProtocolError
 from ...protocols.machine import Action, ConnectionFailed
 from ...protocols.rpc import (
+    COLLECT,
     CallFailed,
+    CallStatistics,
     CancelReceived,
     CreditGranted,
     ExtensionsMissing,
@@ -36,6 +38,7 @@ from ...protocols.rpc import (
     ResponseReceived,
     RpcEvent,
     RpcSession,
+    StatisticsTable,
     StatusCode,
     StreamEnded,
     UnexpectedResponse,
@@ -71,6 +74,12 @@ class PeerOwner(Protocol):
     def method_failed(self, peer: Peer, method: str, error: Exception) -> None:
         """A method let an exception out that is no `RpcError`."""
 
+    def method_slow(self, peer: Peer, method: str, seconds: float) -> None:
+        """A method took longer than `slow_after`."""
+
+    slow_after: float
+    """Seconds; `math.inf` where nobody asks."""
+
 
 class Peer:
     """The other end of a connection.
@@ -81,6 +90,7 @@ class Peer:
         methods: What the peer may call.
         owner: Told what happens.
         loop: Where coroutines run; None where there are none.
+        statistics: Counts the calls to the peer; by default they have a table of their own.
     """
 
     def __init__(
@@ -90,7 +100,12 @@ class Peer:
         methods: dict[str, ServedMethod],
         owner: PeerOwner,
         loop: asyncio.AbstractEventLoop | None,
+        statistics: StatisticsTable | None = None,
     ) -> None:
+        self.statistics = statistics or StatisticsTable()
+        """Of the calls to the peer; those that run now are not counted."""
+        self._called = self.statistics.by_method
+        self._uncounted = 0  # answers, at most, whose duration was only collected
         self.session = session
         self._begin_call = session.call
         self._output = session.output
@@ -140,6 +155,17 @@ class Peer:
     def in_flight(self) -> int:
         """Requests of the peer's that are being served."""
         return self.session.pending_requests
+
+    @property
+    def running(self) -> list[CallStatistics]:
+        """The entry in `statistics` of each call to the peer that is in flight."""
+        in_flight: list[Call | StreamCall] = [*self.calls.values(), *self._streams.values()]
+        return [call.statistics for call in in_flight]
+
+    @property
+    def served(self) -> StatisticsTable:
+        """Statistics of the peer's calls to this side; a copy."""
+        return self._serving.statistics.with_running(self._serving.running)
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -210,12 +236,18 @@ class Peer:
             timeout, meta = inherit(now, timeout, meta)
         if timeout is not None and timeout <= 0:
             raise expired(method)
+        output = self._output
+        queued = output.size
         try:
             msgid = self._begin_call(method, params, now, timeout=timeout, meta=meta)
         except LocalProtocolError as error:
             raise self._refusal(error) from error
-        call = self.calls[msgid] = Call(self, msgid, self.loop)
-        if self._output.size > self.high_water:
+        statistics = self._called.get(method)
+        if statistics is None:
+            statistics = self.statistics.of(method)
+        statistics.bytes_out += output.size - queued
+        call = self.calls[msgid] = Call(self, msgid, self.loop, statistics, now)
+        if output.size > self.high_water:
             self.congested = True
         link = self.link
         if link is not None and not link.woken:
@@ -239,6 +271,7 @@ class Peer:
             self.session.notify(method, params, meta=meta)
         except LocalProtocolError as error:
             raise self._refusal(error) from error
+        self.statistics.of(method).notifications += 1
         self.wake()
 
     def stream(
@@ -267,6 +300,7 @@ class Peer:
         timeout, meta = inherit(now, stream.timeout, stream.meta)
         if timeout is not None and timeout <= 0:
             raise expired(stream.method)
+        queued = self._output.size
         try:
             msgid = self.session.call(
                 stream.method, stream.params, now, timeout=timeout, meta=meta, flow=Flow.BOTH
@@ -274,7 +308,9 @@ class Peer:
         except LocalProtocolError as error:
             raise self._refusal(error) from error
         self._streams[msgid] = stream
-        stream.began(self, msgid)
+        statistics = self.statistics.of(stream.method)
+        statistics.bytes_out += self._output.size - queued
+        stream.began(self, msgid, statistics)
         self.wake()
 
     # -- what calls and streams ask for -------------------------------------------------------------
@@ -319,7 +355,9 @@ class Peer:
 
     def forget(self, msgid: int) -> None:
         """Nobody waits for a call any more: cancel it at the peer."""
-        self.calls.pop(msgid, None)
+        call = self.calls.pop(msgid, None)
+        if call is not None:
+            call.statistics.ended(self.now() - call.started, StatusCode.CANCELLED)
         self._streams.pop(msgid, None)
         self.session.cancel(msgid)
         self._admit(direct=False)
@@ -329,13 +367,14 @@ class Peer:
         """Whether an item can be sent on a call's stream now."""
         return self.session.credit(msgid) > 0 and self.session.queued <= self.high_water
 
-    def send_item(self, msgid: int, item: Any) -> None:
-        """Send a stream item; raises `RpcError` where it cannot be sent."""
+    def send_item(self, msgid: int, item: Any) -> int:
+        """Send a stream item; gives its bytes, and raises `RpcError` where it cannot be sent."""
         try:
-            self.session.send_item(msgid, item)
+            size = self.session.send_item(msgid, item)
         except LocalProtocolError as error:
             raise self._refusal(error) from error
         self.wake()
+        return size
 
     def end_stream(self, msgid: int) -> None:
         """End our half of a call's stream."""
@@ -376,12 +415,16 @@ class Peer:
         """The machine has something to say."""
         loop = self.loop
         direct = loop is not None and asyncio.current_task(loop) is None
+        now = self.now()
         take_call, serve = self.calls.pop, self._serving.serve
         for event in events:
             kind = event.__class__
             if kind is ResponseReceived:
                 call = take_call(event.msgid, None)  # type: ignore[union-attr]  # `kind` says which
                 if call is not None:
+                    statistics = call.statistics
+                    statistics.bytes_in += event.size  # type: ignore[union-attr]
+                    statistics.durations.append(now - call.started)
                     call.answered(event.result, direct)  # type: ignore[union-attr]
                 else:
                     self._on_stream_result(event, direct)  # type: ignore[arg-type]
@@ -389,6 +432,12 @@ class Peer:
                 serve(event)  # type: ignore[arg-type]
             else:
                 self._handlers[kind](event, direct)
+        if self._serving.burst is not None:
+            self._serving.end_burst()
+        self._uncounted += len(events)
+        if self._uncounted >= COLLECT:
+            self._uncounted = 0
+            self.statistics.count_collected()
         if self.congested or self._waiting:
             self._admit(direct=direct)
         if not self._answered and self.session.peer is None:
@@ -419,6 +468,7 @@ class Peer:
         error = RpcError(event.code, event.message, event.details, maybe_executed=event.maybe_executed)
         call = self.calls.pop(event.msgid, None)
         if call is not None:
+            call.statistics.ended(self.now() - call.started, event.code)
             call.finish(None, error, direct=direct)
             return
         stream = self._streams.pop(event.msgid, None)
@@ -434,6 +484,7 @@ class Peer:
         stream = self._streams.get(event.msgid)
         if stream is not None:
             stream.items.push(event.item, event.size, direct=direct)
+            stream.statistics.bytes_in += event.size
         else:
             self._serving.on_item(event, direct)
 

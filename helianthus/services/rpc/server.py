@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -24,6 +25,7 @@ DEFAULT_GRACE = 30.0
 
 OnConnect = TypeVar("OnConnect", bound=Callable[[Peer], object])
 OnDisconnect = TypeVar("OnDisconnect", bound=Callable[[Peer, Exception | None], object])
+OnSlowCall = TypeVar("OnSlowCall", bound=Callable[[Peer, str, float], object])
 OnError = TypeVar("OnError", bound=Callable[[Peer, str, Exception], object])
 
 
@@ -63,6 +65,9 @@ class Server:
         self._on_connect: list[Callable[[Peer], object]] = []
         self._on_disconnect: list[Callable[[Peer, Exception | None], object]] = []
         self._on_error: list[Callable[[Peer, str, Exception], object]] = []
+        self._on_slow_call: list[tuple[float, Callable[[Peer, str, float], object]]] = []
+        self.slow_after = math.inf
+        """Seconds after which the first of those who asked is told of a slow call."""
         self._closed = False
         self._ending: list[asyncio.Task[None]] = []  # of methods whose connection has ended before them
         self._waiters: list[Waiter] = []
@@ -91,6 +96,17 @@ class Server:
         a callback, errors are logged to "helianthus.rpc".
         """
         self._on_error.append(callback)
+        return callback
+
+    def on_slow_call(self, callback: OnSlowCall, *, after: float = 1.0) -> OnSlowCall:
+        """Have `callback(peer, method, seconds)` called for each call that took longer than `after` seconds.
+
+        It is called at the end of the call, which is counted from the moment its serving begins.
+        """
+        if not after >= 0:
+            raise ValueError(f"a call is slow after 0 seconds or more, got {after!r}")
+        self._on_slow_call.append((after, callback))
+        self.slow_after = min(self.slow_after, after)
         return callback
 
     # -- serving -------------------------------------------------------------------------------------
@@ -195,6 +211,10 @@ class Server:
             self._ending = [task for task in (*self._ending, *peer.tasks) if not task.done()]
             self._tell(self._on_disconnect, peer, error)
         self._changed()
+
+    def method_slow(self, peer: Peer, method: str, seconds: float) -> None:
+        """A method took longer than `slow_after`."""
+        self._tell([told for after, told in self._on_slow_call if seconds > after], peer, method, seconds)
 
     def method_failed(self, peer: Peer, method: str, error: Exception) -> None:
         """A method failed, or a peer broke the rules."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...protocols.errors import LocalProtocolError
 from ...protocols.rpc import (
+    CallStatistics,
     CancelReceived,
     CreditGranted,
     Flow,
@@ -26,6 +27,7 @@ from ...protocols.rpc import (
     NotificationReceived,
     RequestExpired,
     RequestReceived,
+    StatisticsTable,
     StatusCode,
     StreamEnded,
 )
@@ -57,8 +59,24 @@ class _Run:
         """Why it was cancelled, or None."""
 
 
+class _Begun:
+    """A request that is not answered at once, to be counted at its end."""
+
+    __slots__ = ("method", "started", "statistics")
+
+    def __init__(self, method: str, statistics: CallStatistics, started: float) -> None:
+        self.method = method
+        self.statistics = statistics
+        self.started = started
+
+
 class Serving:
-    """What one peer has called and what runs for it."""
+    """What one peer has called and what runs for it.
+
+    Attributes:
+        statistics: Of the calls that have ended, by method; all names that are no method's share
+            one entry.
+    """
 
     def __init__(self, peer: Peer, methods: dict[str, ServedMethod], owner: PeerOwner) -> None:
         self.peer = peer
@@ -68,11 +86,25 @@ class Serving:
         self._high_water = peer.high_water
         self._methods = methods
         self._owner = owner
+        self._now = peer.now
+        self.statistics = StatisticsTable()
+        self._known: dict[str, tuple[ServedMethod, CallStatistics]] = {}  # what the peer has called so far
+        self._begun: dict[int, _Begun] = {}
+        self.burst: CallStatistics | None = None
+        """Of the plain calls that are being answered in this turn; `end_burst` counts them."""
+        self._burst_calls = self._burst_in = self._burst_out = 0
+        self._burst_started = 0.0
+        self._burst_method = ""
         self._runs: dict[int, _Run] = {}
         self._notified: dict[_Run, None] = {}  # runs of notifications have no message id
         self._dropping = False  # notifications, and that has been reported
         self._held: deque[RequestReceived | Waiter] = deque()  # until there is room for answers
         self._resume_due = False
+
+    @property
+    def running(self) -> list[CallStatistics]:
+        """The entry in `statistics` of each request that has begun and has no answer."""
+        return [begun.statistics for begun in self._begun.values()]
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -89,9 +121,13 @@ class Serving:
             self._serve_now(event)
 
     def _serve_now(self, event: RequestReceived) -> None:
-        method = self._methods.get(event.method)
+        msgid = event.msgid
+        known = self._known.get(event.method)
+        method, statistics = known if known is not None else self._find(event.method)
         try:
             if method is not None and method.simple and event.meta is None:
+                if statistics is not self.burst:
+                    self._begin_burst(statistics, event.method)
                 params = event.params
                 method.check(params)
                 token = plain.set((self.peer, event.method))
@@ -101,17 +137,71 @@ class Serving:
                     )
                 finally:
                     plain.reset(token)
-                self._respond(event.msgid, result)
+                self._respond(msgid, result)
+                self._burst_calls += 1
             else:
+                self._count_later(msgid, event.method, statistics)
                 self._begin(event, method)
         except Exception as error:  # noqa: BLE001 - every request is answered
-            self._answer_failure(event.msgid, event.method, error)
+            if msgid not in self._begun:
+                self._count_later(msgid, event.method, statistics)
+            self._answer_failure(msgid, event.method, error)
+
+    def _find(self, name: str) -> tuple[ServedMethod | None, CallStatistics]:
+        """Look up what the peer calls for the first time."""
+        method = self._methods.get(name)
+        if method is None:
+            return None, self.statistics.of(StatisticsTable.OTHERS)
+        known = self._known[name] = (method, self.statistics.of(name))
+        return known
+
+    # -- counting -----------------------------------------------------------------------------------
+
+    def _begin_burst(self, statistics: CallStatistics, method: str) -> None:
+        """Count plain calls of one method that come together as one: it is far cheaper."""
+        self.end_burst()
+        self.burst = statistics
+        self._burst_method = method
+        self._burst_started = self._now()
+        self._burst_in = self._session.requests.bytes
+        self._burst_out = self._output.replies
+
+    def end_burst(self) -> None:
+        """Count the plain calls since the last time; their answers are sent together, after this."""
+        statistics, calls = self.burst, self._burst_calls
+        if statistics is None:
+            return
+        self.burst, self._burst_calls = None, 0
+        seconds = self._now() - self._burst_started
+        statistics.latency.record_many(seconds, calls)
+        statistics.bytes_in += self._burst_in - self._session.requests.bytes
+        statistics.bytes_out += max(0, self._output.replies - self._burst_out)  # 0 after a failed connection
+        if seconds > self._owner.slow_after:
+            self._owner.method_slow(self.peer, self._burst_method, seconds)
+
+    def _count_later(self, msgid: int, method: str, statistics: CallStatistics) -> None:
+        """Count a request when it has been answered."""
+        statistics.bytes_in += self._session.requests.sizes.get(msgid, 0)
+        self._begun[msgid] = _Begun(method, statistics, self._now())
+
+    def _count(self, msgid: int, code: StatusCode, sent: int) -> None:
+        """A request has been answered that was not part of a burst."""
+        begun = self._begun.pop(msgid, None)
+        if begun is not None:
+            seconds = self._now() - begun.started
+            begun.statistics.ended(seconds, code)
+            begun.statistics.bytes_out += sent
+            if seconds > self._owner.slow_after:
+                self._owner.method_slow(self.peer, begun.method, seconds)
+
+    # -- more events ----------------------------------------------------------------------------------
 
     def on_notification(self, event: NotificationReceived, direct: bool) -> None:
         """Run a notification's method; nobody hears of its result, the owner of its errors."""
         method = self._methods.get(event.method)
         if method is None:
             return
+        self.statistics.of(method.name).notifications += 1
         if method.kind is not Kind.FUNCTION and not self._takes_notification(method):
             return
         try:
@@ -155,6 +245,8 @@ class Serving:
                     self.report(event.msgid, call.method.name, error)
                     self._cancel(run, error_of(call.method.name, error))
             run.items.push(item, event.size, direct=direct)
+            if event.msgid in self._begun:
+                self._begun[event.msgid].statistics.bytes_in += event.size
         else:
             self.peer.consumed(event.msgid, event.size)
 
@@ -215,6 +307,7 @@ class Serving:
                 waiting.finish(None, None, direct=asyncio.current_task(self.peer.loop) is None)
             elif session.awaits_answer(waiting.msgid):
                 self._serve_now(waiting)
+        self.end_burst()
         if held:
             self._resume_later()
         self.peer.wake()
@@ -280,7 +373,7 @@ class Serving:
             if call is not None:
                 call.finish(Response(result))
             elif msgid is not None:
-                self._session.respond(msgid, result)
+                self.answer(msgid, method.name, result, None)
             return
         self._start_task(msgid, method, positional, named, context, call)
 
@@ -375,6 +468,8 @@ class Serving:
     def _end_run(
         self, run: _Run, msgid: int | None, method: str, result: Any, failure: BaseException | None
     ) -> None:
+        if run.outgoing is not None and msgid in self._begun:
+            self._begun[msgid].statistics.bytes_out += run.outgoing.bytes
         if msgid is None:
             self._notified.pop(run, None)
             if isinstance(failure, Exception) and (run.stopped is None or is_fault(failure)):
@@ -407,13 +502,16 @@ class Serving:
 
     def answer(self, msgid: int, method: str, result: Any, error: RpcError | None) -> None:
         """Answer a request, unless its connection has ended."""
-        if error is None:
-            try:
-                self._session.respond(msgid, result)
-            except LocalProtocolError as failure:  # of the result
-                self._answer_failure(msgid, method, failure)
-        else:
+        if error is not None:
             self._answer_error(msgid, error)
+            return
+        self.end_burst()
+        try:
+            sent = self._session.respond(msgid, result)
+        except LocalProtocolError as failure:  # of the result
+            self._answer_failure(msgid, method, failure)
+        else:
+            self._count(msgid, StatusCode.OK, sent)
 
     def report(self, msgid: int | None, method: str, failure: BaseException) -> None:
         """Tell the owner of what a method let out, unless it was raised for the caller."""
@@ -428,15 +526,16 @@ class Serving:
         self._answer_error(msgid, error_of(method, failure))
 
     def _answer_error(self, msgid: int, error: RpcError) -> None:
-        session = self._session
-        if not session.awaits_answer(msgid):
-            return
+        self.end_burst()
+        session, sent = self._session, 0
         executed, message = not isinstance(error, NotRun), encodable(error.message)
-        try:
-            session.respond_error(msgid, error.code, message, error.details, executed=executed)
-        except LocalProtocolError:
-            if session.awaits_answer(msgid):  # the details cannot be encoded, or are too large
-                session.respond_error(msgid, error.code, message[:1000], executed=executed)
+        if session.awaits_answer(msgid):
+            try:
+                sent = session.respond_error(msgid, error.code, message, error.details, executed=executed)
+            except LocalProtocolError:
+                if session.awaits_answer(msgid):  # the details cannot be encoded, or are too large
+                    sent = session.respond_error(msgid, error.code, message[:1000], executed=executed)
+        self._count(msgid, error.code, sent)
 
 
 async def _in_task(function: Callable[..., Any], positional: Any, named: dict[str, Any]) -> Any:

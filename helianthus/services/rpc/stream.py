@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ...protocols.rpc import Params, StatusCode
+from ...protocols.rpc import CallStatistics, Params, StatusCode
 from .cancel import CancelToken
 from .errors import RpcError
 from .items import IncomingItems, OutgoingItems
@@ -53,6 +53,8 @@ class StreamCall:
         self.meta = meta
         self.items: IncomingItems[Any]
         self.outgoing: OutgoingItems
+        self.statistics: CallStatistics
+        self._started = 0.0
         self.cancel_token = cancel
         self.through = through
         """The middleware that it goes through, or None."""
@@ -140,6 +142,7 @@ class StreamCall:
         if self._peer is not None:
             if not self._over:
                 self._peer.forget(self._msgid)
+                self._count_end(StatusCode.CANCELLED)
                 if self.through is not None:
                     dropped = RpcError(StatusCode.CANCELLED, "the stream was dropped before its end")
                     self.through.leave(Response(error=dropped))
@@ -147,9 +150,11 @@ class StreamCall:
 
     # -- for the peer -------------------------------------------------------------------------------
 
-    def began(self, peer: Peer, msgid: int) -> None:
+    def began(self, peer: Peer, msgid: int, statistics: CallStatistics) -> None:
         """The request is on its way."""
         self._peer = peer
+        self.statistics = statistics
+        self._started = peer.now()
         self._msgid = msgid
         self.items = IncomingItems(peer, msgid)
         self.outgoing = OutgoingItems(peer, msgid)
@@ -170,6 +175,7 @@ class StreamCall:
             self.cancel_token.remove_callback(self._token_cancelled)
         if self._peer is None:
             return
+        self._count_end(StatusCode.OK if error is None else error.code)
         over = error or RpcError(StatusCode.CANCELLED, f"{self.method} has ended; it takes no more items")
         self.outgoing.stop(over, direct=direct)
         self.items.end(error, direct=direct)
@@ -240,6 +246,11 @@ class StreamCall:
         async with self._opening:
             if self._peer is None and not self._over:
                 await self._opener.open_stream(self)
+
+    def _count_end(self, code: StatusCode) -> None:
+        if self._peer is not None:
+            self.statistics.ended(self._peer.now() - self._started, code)
+            self.statistics.bytes_out += self.outgoing.bytes
 
     def enter_middleware(self) -> bool:
         """Begin with what the middleware makes of the call; False where it has answered already."""
