@@ -85,7 +85,7 @@ def snapshot(session: RpcSession) -> dict[str, Any]:
             **state,
             "_calls": attributes(session._calls),
             "output": attributes(session.output),
-            "_requests": attributes(session.requests),
+            "requests": attributes(session.requests),
             "_streams": {msgid: attributes(stream) for msgid, stream in session._streams.items()},
             "_ping_sender": vars(session._ping_sender),
             "_ping_judge": vars(session._ping_judge),
