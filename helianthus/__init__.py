@@ -2,7 +2,7 @@
 
 from .drivers.base import Driver
 from .drivers.choose import driver, run
-from .protocols.rpc import KeepAlive, RpcLimits, StatusCode
+from .protocols.rpc import CallStatistics, KeepAlive, RpcLimits, StatisticsTable, StatusCode
 from .services.rpc import (
     BlockingClient,
     CallContext,
@@ -10,11 +10,14 @@ from .services.rpc import (
     Client,
     Middleware,
     Peer,
+    PeerStatistics,
     Proceed,
     Request,
     Response,
+    RpcCollector,
     RpcError,
     Server,
+    ServerStatistics,
     Service,
     StreamCall,
     connect,
@@ -28,19 +31,24 @@ __version__ = "0.1.0"
 __all__ = [
     "BlockingClient",
     "CallContext",
+    "CallStatistics",
     "CancelToken",
     "Client",
     "Driver",
     "KeepAlive",
     "Middleware",
     "Peer",
+    "PeerStatistics",
     "Proceed",
     "Request",
     "Response",
+    "RpcCollector",
     "RpcError",
     "RpcLimits",
     "Server",
+    "ServerStatistics",
     "Service",
+    "StatisticsTable",
     "StatusCode",
     "StreamCall",
     "connect",

@@ -56,7 +56,7 @@ def test_services_lists_names_docs_and_methods(run_on: Ground) -> None:
         catalogue, node, silent = listed
         assert catalogue["doc"] == "Everything that can be bought.\n\nPrices are in cents."
         assert catalogue["methods"] == ["catalogue.changes", "catalogue.price", "catalogue.restock"]
-        assert node["methods"] == ["node.describe", "node.services"]
+        assert node["methods"] == ["node.describe", "node.services", "node.stats"]
         assert silent["doc"] == ""
 
     run_on(scenario)

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from rpc_bench import Bench, Ground, until
 
-from helianthus import CallStatistics, Peer, RpcError, Service, StatusCode, method
+from helianthus import CallStatistics, Peer, RpcCollector, RpcError, Service, StatusCode, method
 
 
 class Shop(Service):
@@ -83,7 +84,7 @@ def test_calls_in_flight_are_counted_while_they_run(run_on: Ground) -> None:
         shop = Shop()
         server = await bench.serve(shop)
         client = await bench.client(server)
-        calls = [client.call("shop.wait") for _ in range(3)]
+        calls = [asyncio.ensure_future(client.call("shop.wait")) for _ in range(3)]
         await until(lambda: server.statistics().methods.of("shop.wait").running == 3)
         assert client.statistics().of("shop.wait").running == 3
         shop.gate.set()
@@ -172,5 +173,31 @@ def test_slow_calls_are_told(run_on: Ground) -> None:
         await call
         assert [method for method, _ in slow] == ["shop.wait"]
         assert slow[0][1] > 0.02
+
+    run_on(scenario)
+
+
+def test_prometheus_is_given_samples(run_on: Ground) -> None:
+    async def scenario(bench: Bench) -> None:
+        server = await bench.serve(Shop())
+        client = await bench.client(server)
+        await client.call("shop.add", 1, 2)
+        with pytest.raises(RpcError):
+            await client.call("shop.fail")
+        registry = CollectorRegistry()
+        registry.register(RpcCollector(servers=[server], clients=[client]))
+        for end in ("server", "client"):
+            for method, code in (("shop.add", "OK"), ("shop.fail", "ABORTED")):
+                labels = {"method": method, "code": code}
+                assert registry.get_sample_value(f"helianthus_{end}_calls_total", labels) == 1
+            labels = {"method": "shop.add"}
+            assert registry.get_sample_value(f"helianthus_{end}_call_seconds_count", labels) == 1
+            assert (
+                registry.get_sample_value(f"helianthus_{end}_call_seconds_bucket", {**labels, "le": "+Inf"})
+                == 1
+            )
+            assert registry.get_sample_value(f"helianthus_{end}_calls_running", labels) == 0
+            assert registry.get_sample_value(f"helianthus_{end}_sent_bytes_total", labels)
+        assert b"helianthus_server_calls_total" in generate_latest(registry)
 
     run_on(scenario)

@@ -102,6 +102,7 @@ class CallFailed:
         message: For people.
         details: Whatever the peer sent along.
         maybe_executed: False only where the peer surely never began to run it.
+        size: Bytes of the answer, 0 without one; two failures are equal without it.
     """
 
     msgid: int
@@ -109,6 +110,7 @@ class CallFailed:
     message: str
     details: Any = None
     maybe_executed: bool = True
+    size: int = attrs.field(default=0, eq=False)
 
 
 @attrs.define

@@ -118,17 +118,17 @@ def read_msgid(message: list[Any], length: int) -> int:
     return msgid
 
 
-def read_failure(msgid: int, error: Any) -> CallFailed:
-    """Read the error of a response; a foreign peer may send anything."""
+def read_failure(msgid: int, error: Any, size: int) -> CallFailed:
+    """Read the error of a response of this size; a foreign peer may send anything."""
     if error.__class__ is list and len(error) >= 2 and error[1].__class__ is str:
         code = error[0]
         if code.__class__ is int and 0 < code <= StatusCode.UNAUTHENTICATED:
             details = error[2] if len(error) > 2 else None
             executed = len(error) < 4 or error[3] is not False
-            return CallFailed(msgid, StatusCode(code), error[1], details, maybe_executed=executed)
+            return CallFailed(msgid, StatusCode(code), error[1], details, maybe_executed=executed, size=size)
     # `repr` itself would raise on what is nested deeply, and repeat what is long.
     message = error if error.__class__ is str else _FOREIGN_ERROR.repr(error)
-    return CallFailed(msgid, StatusCode.UNKNOWN, message, error)
+    return CallFailed(msgid, StatusCode.UNKNOWN, message, error, size=size)
 
 
 def clip(reason: str) -> str:

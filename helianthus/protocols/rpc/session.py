@@ -327,7 +327,7 @@ class RpcSession(StreamingSession):
         if error is None:
             self._events.append(ResponseReceived(msgid, result, self._decoder.size))
         else:
-            self._events.append(read_failure(msgid, error))
+            self._events.append(read_failure(msgid, error, self._decoder.size))
         self._finish_draining()
 
     # -- messages: requests of the peer's -----------------------------------------------------------

@@ -147,6 +147,10 @@ class StatisticsTable:
             copied.running += counts[id(entry)]
         return copy
 
+    def summary(self) -> dict[str, Any]:
+        """The summary of each method."""
+        return {method: self.by_method[method].summary() for method in sorted(self.by_method)}
+
     def count_collected(self) -> None:
         """Count the durations that were only collected so far."""
         for entry in self.by_method.values():

@@ -8,7 +8,9 @@ from .context import CallContext, current_call
 from .errors import RpcError
 from .middleware import Middleware, Proceed, Request, Response
 from .peer import Peer
+from .prometheus import RpcCollector
 from .server import Server
+from .server_statistics import PeerStatistics, ServerStatistics
 from .service import Service, method
 from .stream import StreamCall
 
@@ -22,11 +24,14 @@ __all__ = [
     "Client",
     "Middleware",
     "Peer",
+    "PeerStatistics",
     "Proceed",
     "Request",
     "Response",
+    "RpcCollector",
     "RpcError",
     "Server",
+    "ServerStatistics",
     "Service",
     "StreamCall",
     "connect",

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, overload
 from ...drivers.address import Address
 from ...drivers.base import Driver
 from ...drivers.choose import driver as make_driver
-from ...protocols.rpc import Flow, Params
+from ...protocols.rpc import Flow, Params, StatisticsTable
 from .cancel import CancelToken
 from .channel import Channel, ChannelOptions, ChannelState
 from .context import inherit
@@ -188,6 +188,10 @@ class BlockingClient:
                 generators: type-checkers then know the parameters and results.
         """
         return proxy_of(self, service)  # type: ignore[no-any-return]  # it stands in for what is declared
+
+    def statistics(self) -> StatisticsTable:
+        """Calls so far, by method."""
+        return self._channel.statistics()
 
     def close(self) -> None:
         """End the connection in good order, and free what the client holds."""

@@ -24,7 +24,7 @@ from ...drivers.errors import TimedOut, TransportError
 from ...drivers.pump import Link
 from ...drivers.timers import Timer
 from ...protocols.backoff import Backoff
-from ...protocols.rpc import CLIENT_KEEP_ALIVE, KeepAlive, RpcLimits, RpcSession, StatusCode
+from ...protocols.rpc import CLIENT_KEEP_ALIVE, KeepAlive, RpcLimits, RpcSession, StatisticsTable, StatusCode
 from .errors import RpcError
 from .peer import Peer
 from .service import ServedMethod
@@ -91,6 +91,7 @@ class Channel:
         self.peer: Peer | None = None
         """The server, while it can be called."""
         self.state = ChannelState.IDLE
+        self._statistics = StatisticsTable()
         self._driver = driver
         self._address = address
         self._options = options
@@ -109,6 +110,10 @@ class Channel:
     def open_links(self) -> int:
         """Connections that have not ended, those that are being closed included."""
         return len(self._links)
+
+    def statistics(self) -> StatisticsTable:
+        """Of all calls so far; a copy."""
+        return self._statistics.with_running(entry for peer in self._links for entry in peer.running)
 
     def start(self) -> None:
         """Begin to connect, unless that has begun."""
@@ -189,7 +194,7 @@ class Channel:
             keep_alive=self._keep_alive,
             extensions=self._options.extensions,
         )
-        peer = self._attempt = Peer(driver, session, self._methods, self, self._loop)
+        peer = self._attempt = Peer(driver, session, self._methods, self, self._loop, self._statistics)
         self._ready_at = 0.0
         self._enter(ChannelState.CONNECTING)
         self._set_timer(self._options.connect_timeout, self._connect_timed_out)

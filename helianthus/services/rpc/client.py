@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 from ...drivers.address import Address
 from ...drivers.base import Driver
 from ...drivers.choose import running_driver
-from ...protocols.rpc import Flow, Params
+from ...protocols.rpc import Flow, Params, StatisticsTable
 from .call import cancellable
 from .cancel import CancelToken
 from .channel import Channel, ChannelOptions, ChannelState
@@ -237,6 +237,10 @@ class Client:
                 generators: type-checkers then know the parameters and results.
         """
         return proxy_of(self, service)  # type: ignore[no-any-return]  # it stands in for what is declared
+
+    def statistics(self) -> StatisticsTable:
+        """Calls so far, by method."""
+        return self._channel.statistics() if self._channel is not None else StatisticsTable()
 
     async def close(self) -> None:
         """End the connection in good order; calls in flight fail with CANCELLED."""

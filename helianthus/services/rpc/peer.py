@@ -469,6 +469,7 @@ class Peer:
         call = self.calls.pop(event.msgid, None)
         if call is not None:
             call.statistics.ended(self.now() - call.started, event.code)
+            call.statistics.bytes_in += event.size
             call.finish(None, error, direct=direct)
             return
         stream = self._streams.pop(event.msgid, None)
@@ -478,6 +479,7 @@ class Peer:
     def _on_stream_result(self, event: ResponseReceived, direct: bool) -> None:
         stream = self._streams.pop(event.msgid, None)
         if stream is not None:
+            stream.statistics.bytes_in += event.size
             stream.ended(event.result, None, direct=direct)
 
     def _on_item(self, event: ItemReceived, direct: bool) -> None:

@@ -1,13 +1,14 @@
-"""What a server tells of itself: `node.services` and `node.describe`."""
+"""What a server tells of itself: `node.services`, `node.describe` and `node.stats`."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...protocols.rpc import StatusCode
 from .errors import RpcError
+from .server_statistics import ServerStatistics
 from .service import Service, method, methods_of
 
 
@@ -16,8 +17,9 @@ class Reflection(Service):
 
     name = "node"
 
-    def __init__(self, services: Sequence[Service]) -> None:
+    def __init__(self, services: Sequence[Service], statistics: Callable[[], ServerStatistics]) -> None:
         self._services = [*services, self]
+        self._statistics = statistics
 
     @method
     def services(self) -> list[dict[str, Any]]:
@@ -43,6 +45,11 @@ class Reflection(Service):
             "doc": _doc(found),
             "methods": [served.describe() for served in methods_of(found)],
         }
+
+    @method
+    def stats(self) -> dict[str, Any]:
+        """Calls so far, by method, and by method and connected peer. Durations are in seconds."""
+        return self._statistics().summary()
 
 
 def _name(service: Service) -> str:

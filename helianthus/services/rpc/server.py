@@ -11,10 +11,11 @@ from typing import TypeVar
 from ...drivers.address import Address
 from ...drivers.base import Driver, Listener
 from ...drivers.choose import running_driver
-from ...protocols.rpc import SERVER_KEEP_ALIVE, KeepAlive, RpcLimits, RpcSession
+from ...protocols.rpc import SERVER_KEEP_ALIVE, KeepAlive, RpcLimits, RpcSession, StatisticsTable
 from .middleware import Middleware
 from .peer import Peer
 from .reflection import Reflection
+from .server_statistics import PeerStatistics, ServerStatistics
 from .service import Service, method_table
 from .waiter import Waiter
 
@@ -56,7 +57,7 @@ class Server:
         given = list(services)
         self.peers: dict[Peer, None] = {}
         """Whoever is connected, oldest first."""
-        self._methods = method_table([*given, Reflection(given)], list(middleware))
+        self._methods = method_table([*given, Reflection(given, self.statistics)], list(middleware))
         self._driver = driver
         self._limits = limits or RpcLimits()
         self._keep_alive = keep_alive or SERVER_KEEP_ALIVE
@@ -69,6 +70,7 @@ class Server:
         self.slow_after = math.inf
         """Seconds after which the first of those who asked is told of a slow call."""
         self._closed = False
+        self._served_before = StatisticsTable()  # by peers that have gone
         self._ending: list[asyncio.Task[None]] = []  # of methods whose connection has ended before them
         self._waiters: list[Waiter] = []
 
@@ -76,6 +78,17 @@ class Server:
     def addresses(self) -> list[Address]:
         """Where the server listens, with the ports that were really bound."""
         return [listener.address for listener in self._listeners]
+
+    def statistics(self) -> ServerStatistics:
+        """What has been served so far, and by whom it was called."""
+        methods = StatisticsTable()
+        methods.add(self._served_before)
+        peers = []
+        for peer in self.peers:
+            served = peer.served
+            methods.add(served)
+            peers.append(PeerStatistics(peer.address, served))
+        return ServerStatistics(methods, peers)
 
     # -- being told ---------------------------------------------------------------------------------
 
@@ -208,6 +221,7 @@ class Server:
         """A connection has ended."""
         if peer in self.peers:
             del self.peers[peer]
+            self._served_before.add(peer.served)
             self._ending = [task for task in (*self._ending, *peer.tasks) if not task.done()]
             self._tell(self._on_disconnect, peer, error)
         self._changed()
