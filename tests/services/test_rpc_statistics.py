@@ -187,8 +187,8 @@ def test_prometheus_is_given_samples(run_on: Ground) -> None:
         registry = CollectorRegistry()
         registry.register(RpcCollector(servers=[server], clients=[client]))
         for end in ("server", "client"):
-            for method, code in (("shop.add", "OK"), ("shop.fail", "ABORTED")):
-                labels = {"method": method, "code": code}
+            for called, code in (("shop.add", "OK"), ("shop.fail", "ABORTED")):
+                labels = {"method": called, "code": code}
                 assert registry.get_sample_value(f"helianthus_{end}_calls_total", labels) == 1
             labels = {"method": "shop.add"}
             assert registry.get_sample_value(f"helianthus_{end}_call_seconds_count", labels) == 1
