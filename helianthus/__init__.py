@@ -2,6 +2,7 @@
 
 from .drivers.base import Driver
 from .drivers.choose import driver, run
+from .protocols.policies import AdmissionLimits, ConcurrencyLimit, IdempotencyLimits
 from .protocols.rpc import CallStatistics, KeepAlive, RpcLimits, StatisticsTable, StatusCode
 from .services.rpc import (
     BlockingClient,
@@ -29,12 +30,15 @@ from .services.rpc import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdmissionLimits",
     "BlockingClient",
     "CallContext",
     "CallStatistics",
     "CancelToken",
     "Client",
+    "ConcurrencyLimit",
     "Driver",
+    "IdempotencyLimits",
     "KeepAlive",
     "Middleware",
     "Peer",

@@ -98,6 +98,11 @@ class SessionBase:
         return len(self._calls.pending)
 
     @property
+    def peer_ended(self) -> bool:
+        """Whether the peer has ended its direction of the connection."""
+        return self._peer_ended
+
+    @property
     def pending_requests(self) -> int:
         """Requests of the peer's that have not been answered."""
         return len(self.requests.sizes)

@@ -175,6 +175,7 @@ class Channel:
             self._changed()
 
     slow_after = math.inf
+    gate = None
 
     def method_slow(self, peer: Peer, method: str, seconds: float) -> None:
         """Something that the server called on this side took long; nobody asks."""

@@ -41,8 +41,8 @@ class RpcError(Exception):
 class NotRun(RpcError):
     """The library's own refusal of a call, before its method was begun; the caller is told that."""
 
-    def __init__(self, code: StatusCode, message: str) -> None:
-        super().__init__(code, message, maybe_executed=False)
+    def __init__(self, code: StatusCode, message: str, details: Any = None) -> None:
+        super().__init__(code, message, details, maybe_executed=False)
 
 
 def error_of(method: str, failure: BaseException) -> RpcError:

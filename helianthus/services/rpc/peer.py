@@ -47,6 +47,7 @@ from .call import Call, cancellable
 from .cancel import CancelToken
 from .context import inherit, serving
 from .errors import RpcError
+from .gate import Gate
 from .service import ServedMethod
 from .serving import Serving
 from .stream import StreamCall
@@ -77,8 +78,13 @@ class PeerOwner(Protocol):
     def method_slow(self, peer: Peer, method: str, seconds: float) -> None:
         """A method took longer than `slow_after`."""
 
-    slow_after: float
-    """Seconds; `math.inf` where nobody asks."""
+    @property
+    def gate(self) -> Gate | None:
+        """What requests have to pass before they run; None for nothing."""
+
+    @property
+    def slow_after(self) -> float:
+        """Seconds; `math.inf` where nobody asks."""
 
 
 class Peer:
@@ -112,6 +118,7 @@ class Peer:
         self.link: Link[RpcEvent] | None = None
         self.loop = loop
         self.now = driver.now
+        self.call_at = driver.call_at
         self.post = driver.post
         self._owner = owner
         self.calls: dict[int, Call] = {}

@@ -11,7 +11,9 @@ from typing import TypeVar
 from ...drivers.address import Address
 from ...drivers.base import Driver, Listener
 from ...drivers.choose import running_driver
+from ...protocols.policies import AdmissionLimits, IdempotencyLimits
 from ...protocols.rpc import SERVER_KEEP_ALIVE, KeepAlive, RpcLimits, RpcSession, StatisticsTable
+from .gate import Gate
 from .middleware import Middleware
 from .peer import Peer
 from .reflection import Reflection
@@ -43,6 +45,8 @@ class Server:
         limits: Bounds of each connection.
         keep_alive: Pings and strikes of each connection.
         middleware: What stands between callers and methods; see `Middleware`.
+        admission: How many coroutines and streams may run, and how many requests may wait for that.
+        idempotency: What is remembered of calls that carry an idempotency key.
     """
 
     def __init__(
@@ -53,6 +57,8 @@ class Server:
         limits: RpcLimits | None = None,
         keep_alive: KeepAlive | None = None,
         middleware: Iterable[Middleware] = (),
+        admission: AdmissionLimits | None = None,
+        idempotency: IdempotencyLimits | None = None,
     ) -> None:
         given = list(services)
         self.peers: dict[Peer, None] = {}
@@ -61,6 +67,8 @@ class Server:
         self._driver = driver
         self._limits = limits or RpcLimits()
         self._keep_alive = keep_alive or SERVER_KEEP_ALIVE
+        self.gate = Gate(admission, idempotency)
+        """What requests have to pass before they run."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listeners: list[Listener] = []
         self._on_connect: list[Callable[[Peer], object]] = []
@@ -139,6 +147,7 @@ class Server:
             self._loop = asyncio.get_running_loop()
         except RuntimeError:
             self._loop = None  # the driver is turned by hand: only plain functions can run
+        self.gate.open(self._driver)
         listener = self._driver.listen(Address.parse(url), self._accept)
         self._listeners.append(listener)
         return listener.address
@@ -196,6 +205,7 @@ class Server:
         self._close_listeners()
         for peer in list(self.peers):
             peer.close("the server was closed")
+        self.gate.close()
         self._changed()
 
     async def __aenter__(self) -> Server:

@@ -85,6 +85,7 @@ class ServedMethod:
         items: Name of the parameter that receives the caller's items, or None.
         context: Name of the parameter that receives the `CallContext`, or None.
         chain: The middleware that applies to it, or None.
+        takes_time: Whether it runs as a task, so that others may run before it ends.
         simple: Whether it is a plain function that needs nothing but its parameters.
     """
 
@@ -111,6 +112,7 @@ class ServedMethod:
             self.flow |= Flow.FROM_CALLEE
         if self.items is not None:
             self.flow |= Flow.FROM_CALLER
+        self.takes_time = self.kind is not Kind.FUNCTION or (self.chain is not None and self.chain.waits)
         self.simple = self.kind is Kind.FUNCTION and not filled and self.chain is None
         if filled and any(p.variadic or not p.keyword for p in self.signature.parameters):
             raise TypeError(

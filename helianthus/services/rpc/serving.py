@@ -33,6 +33,7 @@ from ...protocols.rpc import (
 )
 from .context import CallContext, plain, serving
 from .errors import NotRun, RpcError, encodable, error_of, is_fault
+from .gate import IDEMPOTENCY_KEY, Gate
 from .items import IncomingItems, OutgoingItems
 from .middleware import Response
 from .served_call import ServedCall
@@ -46,9 +47,11 @@ if TYPE_CHECKING:
 class _Run:
     """A method that runs as a task."""
 
-    __slots__ = ("begun", "call", "items", "outgoing", "stopped", "task")
+    __slots__ = ("begun", "call", "items", "msgid", "outgoing", "stopped", "task")
 
-    def __init__(self, call: ServedCall | None) -> None:
+    def __init__(self, msgid: int | None, call: ServedCall | None) -> None:
+        self.msgid = msgid
+        """The request's; None for a notification, and once somebody else answers it."""
         self.call = call
         self.task: asyncio.Task[None] | None = None
         self.begun = False
@@ -97,6 +100,8 @@ class Serving:
         self._burst_method = ""
         self._runs: dict[int, _Run] = {}
         self._notified: dict[_Run, None] = {}  # runs of notifications have no message id
+        self._detached: dict[_Run, None] = {}  # they run on, though their own caller has gone
+        self._at_gate: dict[int, ServedCall] = {}  # what has not begun to run there, or not yet
         self._dropping = False  # notifications, and that has been reported
         self._held: deque[RequestReceived | Waiter] = deque()  # until there is room for answers
         self._resume_due = False
@@ -109,7 +114,8 @@ class Serving:
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
         """Those of the methods that run now, as tasks."""
-        return [run.task for run in (*self._runs.values(), *self._notified) if run.task is not None]
+        runs = (*self._runs.values(), *self._notified, *self._detached)
+        return [run.task for run in runs if run.task is not None]
 
     # -- events -----------------------------------------------------------------------------------
 
@@ -205,8 +211,9 @@ class Serving:
         if method.kind is not Kind.FUNCTION and not self._takes_notification(method):
             return
         try:
-            if method.chain is not None:
-                ServedCall(self, event, method, method.chain).begin()
+            gate = self._gate_of(method, None)
+            if method.chain is not None or gate is not None:
+                ServedCall(self, event, method, gate).begin()
                 return
             method.check(event.params)
             self.begin_run(None, method, event.params, event.meta or {}, None)
@@ -226,8 +233,12 @@ class Serving:
         return takes
 
     def on_cancel(self, event: CancelReceived, direct: bool) -> None:
-        """The caller has given a request up."""
-        self._stop(event.msgid, StatusCode.CANCELLED, "cancelled by the caller")
+        """The caller has given a request up, or has ended the connection."""
+        run = self._runs.get(event.msgid)
+        if run is not None and self._session.peer_ended and self._is_keyed(run):
+            self._leave_behind(run)
+        else:
+            self._stop(event.msgid, StatusCode.CANCELLED, "cancelled by the caller")
 
     def on_expired(self, event: RequestExpired, direct: bool) -> None:
         """A request's deadline has come."""
@@ -238,9 +249,9 @@ class Serving:
         run = self._runs.get(event.msgid)
         if run is not None and run.items is not None:
             item, call = event.item, run.call
-            if call is not None and call.chain.sees_items:
+            if call is not None:
                 try:
-                    item = call.chain.received(call.request, item)
+                    item = call.received(item)
                 except Exception as error:  # noqa: BLE001 - it becomes the answer
                     self.report(event.msgid, call.method.name, error)
                     self._cancel(run, error_of(call.method.name, error))
@@ -271,10 +282,20 @@ class Serving:
             self._resume()
 
     def cancel_all(self) -> None:
-        """The connection ends: so does what runs for it."""
+        """The connection ends: so does what runs for it.
+
+        What carries an idempotency key runs on, until its deadline: its caller is likely to ask
+        again, over another connection.
+        """
         self._held.clear()
+        gone = RpcError(StatusCode.CANCELLED, "the caller's connection ended")
+        for call in list(self._at_gate.values()):
+            self._withdraw(call, gone)
         for run in [*self._runs.values(), *self._notified]:
-            self._cancel(run, RpcError(StatusCode.CANCELLED, "the caller's connection ended"))
+            if self._is_keyed(run):
+                self._leave_behind(run)
+            else:
+                self._cancel(run, gone)
 
     # -- room for answers ---------------------------------------------------------------------------
 
@@ -332,8 +353,9 @@ class Serving:
                 StatusCode.UNIMPLEMENTED,
                 f"{method.name} has stream items; call it as a stream, with a client that understands them",
             )
-        if method.chain is not None:
-            ServedCall(self, event, method, method.chain).begin()
+        gate = self._gate_of(method, event.meta)
+        if method.chain is not None or gate is not None:
+            ServedCall(self, event, method, gate).begin()
             return
         method.check(event.params)
         self.begin_run(event.msgid, method, event.params, event.meta or {}, event.deadline)
@@ -364,7 +386,7 @@ class Serving:
         context = CallContext(method.name, self.peer, deadline, meta)
         if method.context is not None:
             named[method.context] = context
-        if method.kind is Kind.FUNCTION and (call is None or not call.chain.waits):
+        if method.kind is Kind.FUNCTION and (call is None or not method.takes_time):
             token = serving.set(context)
             try:
                 result = method.function(*positional, **named)
@@ -392,7 +414,7 @@ class Serving:
                 StatusCode.UNIMPLEMENTED,
                 f"{method.name} is asynchronous, and this node turns its driver without an event loop",
             )
-        run = _Run(call)
+        run = _Run(msgid, call)
         if method.items is not None:
             run.items = named[method.items] = IncomingItems(self.peer, msgid or 0)
             if msgid is None:
@@ -409,6 +431,8 @@ class Serving:
         task = loop.create_task(body, context=scope)
         if not task.done():
             run.task = task
+            if call is not None:
+                call.task = task
             if run.stopped is not None and run.begun:  # it was, while the task could not be cancelled yet
                 task.cancel()
 
@@ -430,7 +454,7 @@ class Serving:
             failure = error
         if run.items is not None:
             run.items.discard()
-        self._end_run(run, msgid, method.name, result, failure)
+        self._end_run(run, method.name, result, failure)
 
     def _result(
         self, run: _Run, method: ServedMethod, positional: Any, named: dict[str, Any]
@@ -453,8 +477,8 @@ class Serving:
             async for item in generator:
                 if outgoing is None:
                     continue  # a notification has no stream
-                if call is not None and call.chain.sees_items:
-                    item = call.chain.sending(call.request, item)
+                if call is not None:
+                    item = call.sending(item)
                 try:
                     if outgoing.ready:
                         outgoing.send_now(item)
@@ -465,17 +489,18 @@ class Serving:
         finally:
             await generator.aclose()
 
-    def _end_run(
-        self, run: _Run, msgid: int | None, method: str, result: Any, failure: BaseException | None
-    ) -> None:
+    def _end_run(self, run: _Run, method: str, result: Any, failure: BaseException | None) -> None:
+        msgid = run.msgid
+        self._detached.pop(run, None)
         if run.outgoing is not None and msgid in self._begun:
             self._begun[msgid].statistics.bytes_out += run.outgoing.bytes
-        if msgid is None:
-            self._notified.pop(run, None)
+        if msgid is None and run in self._notified:
+            del self._notified[run]
             if isinstance(failure, Exception) and (run.stopped is None or is_fault(failure)):
                 self._owner.method_failed(self.peer, method, failure)
         else:
-            self._runs.pop(msgid, None)
+            if msgid is not None:
+                self._runs.pop(msgid, None)
             if failure is not None:  # perhaps in its clean-up
                 self.report(msgid, method, failure)
         error = run.stopped or (None if failure is None else error_of(method, failure))
@@ -487,8 +512,12 @@ class Serving:
 
     def _stop(self, msgid: int, code: StatusCode, reason: str) -> None:
         run = self._runs.get(msgid)
-        if run is not None:
+        if run is not None and run.call is not None and self._awaited(run.call):
+            self._detach(run, RpcError(code, reason))
+        elif run is not None:
             self._cancel(run, RpcError(code, reason))
+        elif msgid in self._at_gate:
+            self._withdraw(self._at_gate[msgid], NotRun(code, f"{reason}; it was not run"))
         elif self._held:
             self._drop_held(msgid, NotRun(code, f"{reason}; it was not run"))
 
@@ -498,20 +527,65 @@ class Serving:
             if run.begun and run.task is not None and not run.task.get_loop().is_closed():
                 run.task.cancel()
 
+    # -- at the gate ----------------------------------------------------------------------------------
+
+    def at_gate(self, call: ServedCall) -> None:
+        """A request may have to wait there; its caller may give it up meanwhile."""
+        if call.msgid is not None:
+            self._at_gate[call.msgid] = call
+
+    def _gate_of(self, method: ServedMethod, meta: dict[str, Any] | None) -> Gate | None:
+        """The gate, if it has a say in a request."""
+        gate = self._owner.gate
+        if gate is None or (meta is not None and IDEMPOTENCY_KEY in meta):
+            return gate
+        return gate if gate.limits_concurrency and method.takes_time else None
+
+    def _awaited(self, call: ServedCall) -> bool:
+        gate = self._owner.gate
+        return gate is not None and gate.awaited(call)
+
+    def _withdraw(self, call: ServedCall, error: RpcError) -> None:
+        gate = self._owner.gate
+        if gate is not None:
+            gate.withdraw(call, error)
+
+    def _detach(self, run: _Run, error: RpcError) -> None:
+        """Answer a request whose method runs on, because others wait for its outcome, or will."""
+        msgid, call = run.msgid, run.call
+        if msgid is None or call is None:
+            return
+        del self._runs[msgid]
+        run.msgid = call.msgid = None
+        self._detached[run] = None
+        self.answer(msgid, call.method.name, None, error)
+
+    def _is_keyed(self, run: _Run) -> bool:
+        """Whether its caller is likely to ask again."""
+        return run.call is not None and run.call.key is not None
+
+    def _leave_behind(self, run: _Run) -> None:
+        """The connection has ended: let a method run on, until its deadline."""
+        self._detach(run, RpcError(StatusCode.CANCELLED, "the caller's connection ended"))
+        deadline = run.call.request.deadline if run.call is not None else None
+        if deadline is not None:
+            expired = RpcError(StatusCode.DEADLINE_EXCEEDED, "the deadline passed while the method ran")
+            self.peer.call_at(deadline, lambda: self._cancel(run, expired))
+
     # -- answers ------------------------------------------------------------------------------------
 
-    def answer(self, msgid: int, method: str, result: Any, error: RpcError | None) -> None:
-        """Answer a request, unless its connection has ended."""
+    def answer(self, msgid: int, method: str, result: Any, error: RpcError | None) -> int:
+        """Answer a request, unless its connection has ended; gives the bytes of the answer."""
+        self._at_gate.pop(msgid, None)
         if error is not None:
-            self._answer_error(msgid, error)
-            return
+            return self._answer_error(msgid, error)
         self.end_burst()
         try:
             sent = self._session.respond(msgid, result)
         except LocalProtocolError as failure:  # of the result
-            self._answer_failure(msgid, method, failure)
-        else:
-            self._count(msgid, StatusCode.OK, sent)
+            return self._answer_failure(msgid, method, failure)
+        self._count(msgid, StatusCode.OK, sent)
+        return sent
 
     def report(self, msgid: int | None, method: str, failure: BaseException) -> None:
         """Tell the owner of what a method let out, unless it was raised for the caller."""
@@ -520,12 +594,12 @@ class Serving:
         if is_fault(failure):
             self._owner.method_failed(self.peer, method, failure)
 
-    def _answer_failure(self, msgid: int, method: str, failure: BaseException) -> None:
+    def _answer_failure(self, msgid: int, method: str, failure: BaseException) -> int:
         """Answer a request with what its method, or its answer, let out."""
         self.report(msgid, method, failure)
-        self._answer_error(msgid, error_of(method, failure))
+        return self._answer_error(msgid, error_of(method, failure))
 
-    def _answer_error(self, msgid: int, error: RpcError) -> None:
+    def _answer_error(self, msgid: int, error: RpcError) -> int:
         self.end_burst()
         session, sent = self._session, 0
         executed, message = not isinstance(error, NotRun), encodable(error.message)
@@ -536,6 +610,7 @@ class Serving:
                 if session.awaits_answer(msgid):  # the details cannot be encoded, or are too large
                     sent = session.respond_error(msgid, error.code, message[:1000], executed=executed)
         self._count(msgid, error.code, sent)
+        return sent
 
 
 async def _in_task(function: Callable[..., Any], positional: Any, named: dict[str, Any]) -> Any:
