@@ -2,19 +2,23 @@
 
 from .drivers.base import Driver
 from .drivers.choose import driver, run
-from .protocols.policies import AdmissionLimits, ConcurrencyLimit, IdempotencyLimits
+from .protocols.policies import AdmissionLimits, ConcurrencyLimit, IdempotencyLimits, Rate
 from .protocols.rpc import CallStatistics, KeepAlive, RpcLimits, StatisticsTable, StatusCode
 from .services.rpc import (
     BlockingClient,
     CallContext,
+    CallLog,
+    CallMetrics,
     CancelToken,
     Client,
     Middleware,
     Peer,
     PeerStatistics,
     Proceed,
+    RateLimit,
     Request,
     Response,
+    ResponseCache,
     RpcCollector,
     RpcError,
     Server,
@@ -33,6 +37,8 @@ __all__ = [
     "AdmissionLimits",
     "BlockingClient",
     "CallContext",
+    "CallLog",
+    "CallMetrics",
     "CallStatistics",
     "CancelToken",
     "Client",
@@ -44,8 +50,11 @@ __all__ = [
     "Peer",
     "PeerStatistics",
     "Proceed",
+    "Rate",
+    "RateLimit",
     "Request",
     "Response",
+    "ResponseCache",
     "RpcCollector",
     "RpcError",
     "RpcLimits",

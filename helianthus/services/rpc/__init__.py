@@ -1,6 +1,8 @@
 """RPC: services, servers and clients over the MessagePack-RPC session."""
 
 from .blocking import BlockingClient, BlockingStream, connect_sync
+from .call_log import CallLog
+from .call_metrics import CallMetrics
 from .cancel import CancelToken
 from .channel import ChannelOptions, ChannelState
 from .client import Client, connect
@@ -9,6 +11,8 @@ from .errors import RpcError
 from .middleware import Middleware, Proceed, Request, Response
 from .peer import Peer
 from .prometheus import RpcCollector
+from .rate_limit import RateLimit
+from .response_cache import ResponseCache
 from .server import Server
 from .server_statistics import PeerStatistics, ServerStatistics
 from .service import Service, method
@@ -18,6 +22,8 @@ __all__ = [
     "BlockingClient",
     "BlockingStream",
     "CallContext",
+    "CallLog",
+    "CallMetrics",
     "CancelToken",
     "ChannelOptions",
     "ChannelState",
@@ -26,8 +32,10 @@ __all__ = [
     "Peer",
     "PeerStatistics",
     "Proceed",
+    "RateLimit",
     "Request",
     "Response",
+    "ResponseCache",
     "RpcCollector",
     "RpcError",
     "Server",

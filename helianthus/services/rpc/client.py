@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+import functools
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar, overload
 
 from ...drivers.address import Address
 from ...drivers.base import Driver
 from ...drivers.choose import running_driver
 from ...protocols.rpc import Flow, Params, StatisticsTable
+from .batch import gather_calls
 from .call import cancellable
 from .cancel import CancelToken
 from .channel import Channel, ChannelOptions, ChannelState
@@ -224,6 +226,31 @@ class Client:
         given = join_params(method, params, keywords)
         through = self._through(method, given, timeout, meta, Flow.BOTH)
         return StreamCall(method, given, timeout, cancel, meta, self, through)
+
+    async def batch(
+        self,
+        calls: Iterable[Sequence[Any]],
+        *,
+        timeout: float | None = None,
+        cancel: CancelToken | None = None,
+        meta: dict[str, Any] | None = None,
+    ) -> list[Any]:
+        """Make many calls in one round trip.
+
+        They do not depend on each other, and may run in any order. As many as there is room for
+        are sent together (`RpcLimits.max_calls`), the others as answers come.
+
+        Args:
+            calls: Method and positional parameters of each, such as ("calculator.add", 2, 3).
+            timeout: As for `call`; of each of them, and of waiting for a connection.
+            cancel: As for `call`.
+            meta: As for `call`.
+
+        Returns:
+            For each call, in the same order, its result, or the `RpcError` that it ended with.
+        """
+        begin = functools.partial(self.call, timeout=timeout, cancel=cancel, meta=meta)
+        return await gather_calls(begin, calls)
 
     @overload
     def service(self, service: str) -> ServiceProxy: ...
