@@ -1,0 +1,34 @@
+"""Who somebody is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+ANONYMOUS = "anonymous"
+"""What rules and messages call somebody who is not known."""
+
+
+def _check_name(identity: Identity, attribute: attrs.Attribute[str], name: str) -> None:
+    if not name or name == ANONYMOUS or name[0] in "@*" or any(c.isspace() for c in name):
+        raise ValueError(
+            f"{name!r} cannot be the name of an identity: rules could not tell it from {ANONYMOUS!r}, "
+            "'@group', '*' or the end of a name"
+        )
+
+
+@attrs.frozen
+class Identity:
+    """Somebody who has proved who they are.
+
+    Attributes:
+        name: Unique; without spaces.
+        groups: Names of groups, which rules may name in place of their members.
+        attributes: Whatever else the authenticator knows.
+    """
+
+    name: str = attrs.field(validator=_check_name)
+    groups: frozenset[str] = attrs.field(factory=frozenset, converter=frozenset)
+    attributes: Mapping[str, Any] = attrs.field(factory=dict, eq=False)
