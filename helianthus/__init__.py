@@ -2,15 +2,21 @@
 
 from .drivers.base import Driver
 from .drivers.choose import driver, run
+from .protocols.auth import Identity, Rules
 from .protocols.policies import AdmissionLimits, ConcurrencyLimit, IdempotencyLimits, Rate
 from .protocols.rpc import CallStatistics, KeepAlive, RpcLimits, StatisticsTable, StatusCode
 from .services.rpc import (
+    Authentication,
+    Authenticator,
+    BearerToken,
     BlockingClient,
     CallContext,
     CallLog,
     CallMetrics,
     CancelToken,
     Client,
+    Credentials,
+    Evidence,
     Middleware,
     Peer,
     PeerStatistics,
@@ -24,7 +30,9 @@ from .services.rpc import (
     Server,
     ServerStatistics,
     Service,
+    SharedSecret,
     StreamCall,
+    TokenAuthenticator,
     connect,
     connect_sync,
     current_call,
@@ -35,6 +43,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AdmissionLimits",
+    "Authentication",
+    "Authenticator",
+    "BearerToken",
     "BlockingClient",
     "CallContext",
     "CallLog",
@@ -43,8 +54,11 @@ __all__ = [
     "CancelToken",
     "Client",
     "ConcurrencyLimit",
+    "Credentials",
     "Driver",
+    "Evidence",
     "IdempotencyLimits",
+    "Identity",
     "KeepAlive",
     "Middleware",
     "Peer",
@@ -58,12 +72,15 @@ __all__ = [
     "RpcCollector",
     "RpcError",
     "RpcLimits",
+    "Rules",
     "Server",
     "ServerStatistics",
     "Service",
+    "SharedSecret",
     "StatisticsTable",
     "StatusCode",
     "StreamCall",
+    "TokenAuthenticator",
     "connect",
     "connect_sync",
     "current_call",

@@ -101,6 +101,10 @@ class Driver(ABC):
     def now(self) -> float:
         """Monotonic seconds; their zero means nothing."""
 
+    def random_bytes(self, count: int) -> bytes:
+        """Bytes that nobody can guess, for keys and nonces; the simulator's come from its seed."""
+        return os.urandom(count)
+
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call `callback` once, not before `when` (seconds of `now()`)."""
         return self._timers.call_at(when, callback)

@@ -122,6 +122,10 @@ class SimDriver(Driver, selectors.BaseSelector):
 
     # -- Driver ------------------------------------------------------------------------------------
 
+    def random_bytes(self, count: int) -> bytes:
+        """Bytes that depend on the seed."""
+        return self.rng.randbytes(count)
+
     def now(self) -> float:
         """Seconds of the node's own clock."""
         return self._now if self._in_slice else self._clock.seconds(self._schedule.ns)

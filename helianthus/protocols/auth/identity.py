@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -19,6 +19,10 @@ def _check_name(identity: Identity, attribute: attrs.Attribute[str], name: str) 
         )
 
 
+def _as_set(groups: Iterable[str]) -> frozenset[str]:
+    return frozenset(groups)
+
+
 @attrs.frozen
 class Identity:
     """Somebody who has proved who they are.
@@ -30,5 +34,5 @@ class Identity:
     """
 
     name: str = attrs.field(validator=_check_name)
-    groups: frozenset[str] = attrs.field(factory=frozenset, converter=frozenset)
+    groups: frozenset[str] = attrs.field(default=(), converter=_as_set)
     attributes: Mapping[str, Any] = attrs.field(factory=dict, eq=False)

@@ -1,5 +1,6 @@
 """RPC: services, servers and clients over the MessagePack-RPC session."""
 
+from .authentication import Authentication, Authenticator, Evidence, TokenAuthenticator
 from .blocking import BlockingClient, BlockingStream, connect_sync
 from .call_log import CallLog
 from .call_metrics import CallMetrics
@@ -7,6 +8,7 @@ from .cancel import CancelToken
 from .channel import ChannelOptions, ChannelState
 from .client import Client, connect
 from .context import CallContext, current_call
+from .credentials import BearerToken, Credentials, SharedSecret
 from .errors import RpcError
 from .middleware import Middleware, Proceed, Request, Response
 from .peer import Peer
@@ -19,6 +21,9 @@ from .service import Service, method
 from .stream import StreamCall
 
 __all__ = [
+    "Authentication",
+    "Authenticator",
+    "BearerToken",
     "BlockingClient",
     "BlockingStream",
     "CallContext",
@@ -28,6 +33,8 @@ __all__ = [
     "ChannelOptions",
     "ChannelState",
     "Client",
+    "Credentials",
+    "Evidence",
     "Middleware",
     "Peer",
     "PeerStatistics",
@@ -41,7 +48,9 @@ __all__ = [
     "Server",
     "ServerStatistics",
     "Service",
+    "SharedSecret",
     "StreamCall",
+    "TokenAuthenticator",
     "connect",
     "connect_sync",
     "current_call",

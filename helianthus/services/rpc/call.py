@@ -9,8 +9,8 @@ real coroutine around it would cost every call a twelfth more instructions.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ...protocols.rpc import CallStatistics, StatusCode
 from .cancel import CancelToken
@@ -107,6 +107,32 @@ class Call(Waiter, Coroutine[Any, Any, Any]):
         except AttributeError:
             self._steps: Generator[Any, None, Any] = self.__await__()
             return self._steps
+
+
+Answered: TypeAlias = Callable[[Any, RpcError | None], None]
+"""Told the result of a call, or its error."""
+
+
+class AskedCall(Call):
+    """A call that tells somebody of its end, in the event that brings it; nobody awaits it."""
+
+    __slots__ = ("_tell",)
+
+    def __init__(self, peer: Peer, call: Call, tell: Answered) -> None:
+        super().__init__(peer, call.msgid, None, call.statistics, call.started)
+        self._tell = tell
+
+    def answered(self, result: Any, direct: bool) -> None:
+        """The result has come."""
+        self._value, self._error = result, None
+        self._tell(result, None)
+
+    def finish(self, value: Any, error: BaseException | None, *, direct: bool) -> None:
+        """The call has failed."""
+        if not self.done():
+            super().finish(value, error, direct=direct)
+            if isinstance(error, RpcError):
+                self._tell(None, error)
 
 
 async def cancellable(call: Call, cancel: CancelToken) -> Any:

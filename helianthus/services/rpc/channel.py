@@ -23,8 +23,10 @@ from ...drivers.base import Driver
 from ...drivers.errors import TimedOut, TransportError
 from ...drivers.pump import Link
 from ...drivers.timers import Timer
+from ...protocols.auth import NONCE_SIZE
 from ...protocols.backoff import Backoff
 from ...protocols.rpc import CLIENT_KEEP_ALIVE, KeepAlive, RpcLimits, RpcSession, StatisticsTable, StatusCode
+from .credentials import Credentials, Exchange, Step
 from .errors import RpcError
 from .peer import Peer
 from .service import ServedMethod
@@ -48,6 +50,7 @@ class ChannelOptions:
         extensions: False for a server that is known to be plain.
         limits: Bounds of the session.
         keep_alive: Pings.
+        credentials: How each connection proves who connects, before it is used; None for not at all.
     """
 
     connect_timeout: float = 20.0
@@ -55,6 +58,7 @@ class ChannelOptions:
     extensions: bool = True
     limits: RpcLimits = attrs.Factory(RpcLimits)
     keep_alive: KeepAlive = CLIENT_KEEP_ALIVE
+    credentials: Credentials | None = None
 
 
 class ChannelState(enum.Enum):
@@ -104,7 +108,9 @@ class Channel:
         self._links: dict[Peer, Link[Any]] = {}
         self._timer: Timer | None = None
         self._ready_at = 0.0
+        self._authenticating = False
         self._reason = "not connected"
+        self._code = StatusCode.UNAVAILABLE
 
     @property
     def open_links(self) -> int:
@@ -136,7 +142,7 @@ class Channel:
 
     def unavailable(self) -> RpcError:
         """The error of a call that finds no connection."""
-        return RpcError(StatusCode.UNAVAILABLE, f"{self._address}: {self._reason}", maybe_executed=False)
+        return RpcError(self._code, f"{self._address}: {self._reason}", maybe_executed=False)
 
     def let_go(self, peer: Peer) -> None:
         """Look for another connection: this one takes no calls, though `peer_closed` is yet to come."""
@@ -150,14 +156,14 @@ class Channel:
         if peer is not self._attempt:
             return
         if self._options.extensions:
-            self._set_timer(self._options.hello_timeout, self._is_ready)
+            self._set_timer(self._options.hello_timeout, self._authenticate)
         else:
-            self._is_ready()
+            self._authenticate()
 
     def peer_said_hello(self, peer: Peer) -> None:
         """The server understands the extensions."""
-        if peer is self._attempt:
-            self._is_ready()
+        if peer is self._attempt and not self._authenticating:
+            self._authenticate()
 
     def peer_going_away(self, peer: Peer, reason: str) -> None:
         """The server takes no new calls: connect again while the old connection finishes."""
@@ -197,6 +203,7 @@ class Channel:
         )
         peer = self._attempt = Peer(driver, session, self._methods, self, self._loop, self._statistics)
         self._ready_at = 0.0
+        self._authenticating = False
         self._enter(ChannelState.CONNECTING)
         self._set_timer(self._options.connect_timeout, self._connect_timed_out)
         self._links[peer] = driver.connect(self._address, session, peer)
@@ -207,15 +214,54 @@ class Channel:
             timeout = self._options.connect_timeout
             self._links[attempt].abort(TimedOut(f"no connection within {timeout:g} s"))
 
+    def _authenticate(self) -> None:
+        """Prove who connects, where that was asked for; then the connection is ready."""
+        attempt, credentials = self._attempt, self._options.credentials
+        if credentials is None or attempt is None:
+            self._is_ready()
+            return
+        self._authenticating = True
+        self._set_timer(None, None)
+        exchange = credentials.exchange(self._driver.random_bytes(NONCE_SIZE))
+        self._ask(attempt, exchange, exchange.begin())
+
+    def _ask(self, attempt: Peer, exchange: Exchange, step: Step) -> None:
+        def answered(result: Any, error: RpcError | None) -> None:
+            if attempt is self._attempt:
+                self._go_on(attempt, exchange, result, error)
+
+        method, params = step
+        try:
+            attempt.ask(method, params, self._options.connect_timeout, answered)
+        except RpcError as error:
+            self._go_on(attempt, exchange, None, error)
+
+    def _go_on(self, attempt: Peer, exchange: Exchange, result: Any, error: RpcError | None) -> None:
+        """A step of the exchange has ended."""
+        step = None
+        if error is None:
+            try:
+                step = exchange.answered(result)
+            except RpcError as distrust:
+                error = distrust
+        if step is not None:
+            self._ask(attempt, exchange, step)
+        elif error is None:
+            self._is_ready()
+        else:
+            self._retry(f"authentication failed: {error.message}", error.code)
+            attempt.close("authentication failed")
+
     def _is_ready(self) -> None:
         self._set_timer(None, None)
         self.peer, self._attempt = self._attempt, None
         self._ready_at = self._driver.now()
         self._enter(ChannelState.READY)
 
-    def _retry(self, reason: str) -> None:
+    def _retry(self, reason: str, code: StatusCode = StatusCode.UNAVAILABLE) -> None:
         """The connection is of no more use: make another, after a while."""
         self._reason = reason
+        self._code = code
         now = self._driver.now()
         if self.peer is not None and now - self._ready_at >= STABLE_AFTER:
             self._backoff.reset()

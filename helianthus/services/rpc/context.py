@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from ...protocols.auth import Identity
+
 if TYPE_CHECKING:
     from .peer import Peer
 
@@ -22,12 +24,14 @@ class CallContext:
         peer: The caller's end of the connection; call its methods to push to it.
         deadline: Driver time in seconds at which the caller gives up, or None.
         meta: What the caller sent along, such as `traceparent`.
+        identity: Who calls, where the server asks for that; None for somebody who is not known.
     """
 
     method: str
     peer: Peer
     deadline: float | None
     meta: dict[str, Any]
+    identity: Identity | None = None
 
     def remaining(self) -> float | None:
         """Seconds until the deadline, or None."""
@@ -48,7 +52,7 @@ def current_call() -> CallContext | None:
     call = plain.get()
     if call is not None:
         peer, method = call
-        return CallContext(method, peer, None, {})
+        return CallContext(method, peer, None, {}, peer.identity)
     return serving.get()
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
+from ...protocols.auth import Identity
 from ...protocols.rpc import Flow, StatusCode
 from .errors import RpcError
 
@@ -42,6 +43,7 @@ class Request:
         peer: At a server, whoever calls; None at a client, which may not be connected yet.
         flow: Which ends send stream items.
         notification: Whether nobody waits for an answer.
+        identity: At a server with authentication, who calls; None for somebody who is not known.
     """
 
     method: str
@@ -52,6 +54,7 @@ class Request:
     peer: Peer | None = None
     flow: Flow = Flow.UNARY
     notification: bool = False
+    identity: Identity | None = None
 
 
 @attrs.define

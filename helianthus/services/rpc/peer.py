@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 
 from ...drivers.base import Driver
 from ...drivers.pump import Link
+from ...protocols.auth import Identity
 from ...protocols.errors import LocalProtocolError, RemoteProtocolError
 from ...protocols.machine import Action, ConnectionFailed
 from ...protocols.rpc import (
@@ -43,7 +44,7 @@ from ...protocols.rpc import (
     StreamEnded,
     UnexpectedResponse,
 )
-from .call import Call, cancellable
+from .call import Answered, AskedCall, Call, cancellable
 from .cancel import CancelToken
 from .context import inherit, serving
 from .errors import RpcError
@@ -120,6 +121,8 @@ class Peer:
         self.now = driver.now
         self.call_at = driver.call_at
         self.post = driver.post
+        self.identity: Identity | None = None
+        """Who the peer has proved to be."""
         self._owner = owner
         self.calls: dict[int, Call] = {}
         # Weak, so that a stream which its user drops is cancelled rather than kept for ever.
@@ -229,6 +232,11 @@ class Peer:
         if cancel is None:
             return await call
         return await cancellable(call, cancel)
+
+    def ask(self, method: str, params: Params, timeout: float, answered: Answered) -> None:
+        """Begin a unary call that tells of its end in place of being awaited; raises as `start_call`."""
+        call = self.start_call(method, params, timeout, None)
+        self.calls[call.msgid] = AskedCall(self, call, answered)
 
     def start_call(
         self, method: str, params: Params, timeout: float | None, meta: dict[str, Any] | None

@@ -66,6 +66,7 @@ class ServedCall:
         self.request = Request(
             event.method, event.params, event.meta or {}, peer.now(), deadline, peer, flow, self.msgid is None
         )
+        self.request.identity = peer.identity
         self.method = method
         self.chain = method.chain
         self.task: asyncio.Task[None] | None = None
@@ -79,13 +80,15 @@ class ServedCall:
 
     @property
     def client(self) -> Hashable:
-        """Whose calls count together: those of a connection."""
-        return self._serving.peer
+        """Whose calls count together: those of somebody who is known, or of a connection."""
+        identity = self.request.identity
+        return identity.name if identity is not None else self._serving.peer
 
     @property
     def identity(self) -> str:
-        """Whose idempotency keys it shares."""
-        return ""
+        """Whose idempotency keys it shares; all who are not known share theirs."""
+        identity = self.request.identity
+        return identity.name if identity is not None else ""
 
     def begin(self) -> None:
         """Go through the middleware, and then to the gate."""

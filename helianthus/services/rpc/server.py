@@ -13,6 +13,7 @@ from ...drivers.base import Driver, Listener
 from ...drivers.choose import running_driver
 from ...protocols.policies import AdmissionLimits, IdempotencyLimits
 from ...protocols.rpc import SERVER_KEEP_ALIVE, KeepAlive, RpcLimits, RpcSession, StatisticsTable
+from .authentication import Authentication
 from .gate import Gate
 from .middleware import Middleware
 from .peer import Peer
@@ -45,6 +46,7 @@ class Server:
         limits: Bounds of each connection.
         keep_alive: Pings and strikes of each connection.
         middleware: What stands between callers and methods; see `Middleware`.
+        authentication: How callers prove who they are, and what each may call.
         admission: How many coroutines and streams may run, and how many requests may wait for that.
         idempotency: What is remembered of calls that carry an idempotency key.
     """
@@ -57,13 +59,19 @@ class Server:
         limits: RpcLimits | None = None,
         keep_alive: KeepAlive | None = None,
         middleware: Iterable[Middleware] = (),
+        authentication: Authentication | None = None,
         admission: AdmissionLimits | None = None,
         idempotency: IdempotencyLimits | None = None,
     ) -> None:
         given = list(services)
         self.peers: dict[Peer, None] = {}
         """Whoever is connected, oldest first."""
-        self._methods = method_table([*given, Reflection(given, self.statistics)], list(middleware))
+        served = [*given, Reflection(given, self.statistics)]
+        through = list(middleware)
+        if authentication is not None:
+            served.append(authentication.service(self._own_driver))
+            through.append(authentication)
+        self._methods = method_table(served, through)
         self._driver = driver
         self._limits = limits or RpcLimits()
         self._keep_alive = keep_alive or SERVER_KEEP_ALIVE
@@ -248,8 +256,11 @@ class Server:
 
     # -- inside -------------------------------------------------------------------------------------------
 
+    def _own_driver(self) -> Driver:
+        return self._driver or running_driver()
+
     def _accept(self, peer_address: str) -> tuple[RpcSession, Peer]:
-        driver = self._driver or running_driver()
+        driver = self._own_driver()
         session = RpcSession(driver.now(), initiator=False, limits=self._limits, keep_alive=self._keep_alive)
         return session, Peer(driver, session, self._methods, self, self._loop)
 

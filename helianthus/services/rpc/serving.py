@@ -383,7 +383,8 @@ class Serving:
             Exception: What the method, or the answer to it, let out.
         """
         positional, named = method.arguments(params)
-        context = CallContext(method.name, self.peer, deadline, meta)
+        identity = self.peer.identity if call is None else call.request.identity
+        context = CallContext(method.name, self.peer, deadline, meta, identity)
         if method.context is not None:
             named[method.context] = context
         if method.kind is Kind.FUNCTION and (call is None or not method.takes_time):
