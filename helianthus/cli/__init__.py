@@ -15,7 +15,7 @@ import click
 from .. import __version__
 from .output import INTERRUPTED, let_go_of_stdout
 
-_COMMANDS = ("call", "drivers", "serve", "services")
+_COMMANDS = ("call", "can", "drivers", "serve", "services")
 
 
 class _Commands(click.Group):

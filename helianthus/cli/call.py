@@ -12,6 +12,7 @@ import click
 
 from ..protocols.rpc import Flow, StatusCode
 from ..services.rpc import Client, RpcError, StreamCall, connect
+from .credentials import credentials
 from .described import Method, NotDescribed, describe
 from .items import read_items
 from .options import some_seconds, url
@@ -141,7 +142,7 @@ def _hint(text: str, error: ValueError) -> str:
 
 
 async def _call(request: _Request) -> None:
-    async with connect(request.url, extensions=not request.plain) as client:
+    async with connect(request.url, extensions=not request.plain, credentials=credentials()) as client:
         described = None if request.plain else await _describe(client, request)
         if request.items is not None and described is not None and not described.flow & Flow.FROM_CALLER:
             raise click.UsageError(f"{request.method} takes no stream items; leave --items out")

@@ -8,6 +8,8 @@ services = ["calculator:Calculator", "strings:Strings"]
 driver = "auto"
 grace = 30.0
 ```
+
+`auth_config.py` has the table `auth`.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from typing import Any
 import attrs
 
 from ..drivers.address import Address
+from .auth_config import AuthConfig, read_auth
 from .output import Misconfigured
 
 _SERVICE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -47,12 +50,14 @@ class Config:
         listen: URLs.
         driver: A driver's name, or None.
         grace: Seconds for calls in flight to finish when the node stops, or None.
+        auth: Who is who, and who may call what; None where everybody may.
     """
 
     services: list[Setting] = attrs.field(factory=list)
     listen: list[Setting] = attrs.field(factory=list)
     driver: Setting | None = None
     grace: float | None = None
+    auth: AuthConfig | None = None
 
 
 def read_config(path: Path) -> Config:
@@ -157,6 +162,7 @@ def _short(value: Any) -> str:
 
 
 _KEYS: dict[str, Callable[[str, Any], Any]] = {
+    "auth": read_auth,
     "services": _services,
     "listen": _addresses,
     "driver": _name,

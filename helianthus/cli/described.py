@@ -11,7 +11,7 @@ from ..protocols.rpc import ExtensionsMissing, Flow, StatusCode
 from ..services.rpc import Client, RpcError
 
 _STREAM = re.compile(r"Async(?:Iterator|Iterable|Generator)(?:\[(?P<item>.*?)(?:, None)?\])?")
-_NOT_DESCRIBED = (StatusCode.UNIMPLEMENTED, StatusCode.PERMISSION_DENIED)
+_NOT_DESCRIBED = (StatusCode.UNIMPLEMENTED, StatusCode.PERMISSION_DENIED, StatusCode.UNAUTHENTICATED)
 
 
 class NotDescribed(Exception):

@@ -14,7 +14,7 @@ import click
 from ..drivers.base import Driver
 from ..drivers.choose import ENVIRONMENT_VARIABLE, run, running_driver
 from ..drivers.errors import AddressInUse, TransportError
-from ..services.rpc import Peer, Server, Service
+from ..services.rpc import Authentication, Peer, Server, Service
 from ..services.rpc.server import DEFAULT_GRACE
 from ..services.rpc.service import methods_of
 from .config import Config, Setting, read_config, service_setting
@@ -102,7 +102,8 @@ def command(
         raise Misconfigured(f"{where}: nothing to serve; list services there, or give --service")
     sys.path[:0] = [str(place) for place in ([config.parent.resolve()] if config else []) + [Path.cwd()]]
     loaded = [load_service(setting) for setting in plan.services]
-    server = _make_server(loaded, str(config) if config else "--service")
+    authentication = file.auth.authentication() if file.auth is not None else None
+    server = _make_server(loaded, authentication, str(config) if config else "--service")
     logging.basicConfig(format="%(levelname)s: %(message)s")
     try:
         run(_serve(server, loaded, plan), driver=plan.driver)
@@ -122,9 +123,9 @@ def _choose_driver(option: str | None, file: Config) -> str | None:
     return file.driver.value
 
 
-def _make_server(services: list[Service], where: str) -> Server:
+def _make_server(services: list[Service], authentication: Authentication | None, where: str) -> Server:
     try:
-        return Server(services)
+        return Server(services, authentication=authentication)
     except TypeError as error:  # two of the same name, or a method that cannot be served
         raise Misconfigured(f"{where}: services cannot be served together: {error}") from None
 

@@ -7,6 +7,7 @@ import time
 import click
 
 from ..services.rpc import connect
+from .credentials import credentials
 from .described import Described, NotDescribed, describe, list_services
 from .options import some_seconds, url
 from .output import Failed, printable, table_console
@@ -42,7 +43,7 @@ async def _ask(url: str, service: str | None, deadline: float) -> list[Described
     def remaining() -> float:
         return deadline - time.monotonic()
 
-    async with connect(url) as client:
+    async with connect(url, credentials=credentials()) as client:
         try:
             names = [service] if service is not None else await list_services(client, remaining())
             return [await describe(client, name, remaining()) for name in names]
