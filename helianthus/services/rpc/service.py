@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, overload
 
 from ...protocols.rpc import Flow
-from .context import CallContext
+from .context import CallContext, serving
 from .middleware import Middleware, chain_for
 from .signature import Signature, annotations_of, type_text
 
@@ -86,7 +86,8 @@ class ServedMethod:
         context: Name of the parameter that receives the `CallContext`, or None.
         chain: The middleware that applies to it, or None.
         takes_time: Whether it runs as a task, so that others may run before it ends.
-        simple: Whether it is a plain function that needs nothing but its parameters.
+        simple: Whether it is a plain function that needs nothing but its parameters, and no
+            middleware of it waits.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class ServedMethod:
         if self.items is not None:
             self.flow |= Flow.FROM_CALLER
         self.takes_time = self.kind is not Kind.FUNCTION or (self.chain is not None and self.chain.waits)
-        self.simple = self.kind is Kind.FUNCTION and not filled and self.chain is None
+        self.simple = not self.takes_time and not filled
         if filled and any(p.variadic or not p.keyword for p in self.signature.parameters):
             raise TypeError(
                 f"{name} cannot have both a stream or CallContext parameter and parameters that can only be "
@@ -132,6 +133,15 @@ class ServedMethod:
         if self.items is None and self.context is None:
             return params, {}
         return [], self.signature.by_name(params)
+
+    def run_now(self, params: Any, context: CallContext) -> Any:
+        """Check the parameters of a simple method, and call it."""
+        self.check(params)
+        token = serving.set(context)
+        try:
+            return self.function(*params) if params.__class__ is list else self.call_by_name(params)
+        finally:
+            serving.reset(token)
 
     def call_by_name(self, params: Any) -> Any:
         """Call a method that needs nothing but what the caller gave by keyword."""

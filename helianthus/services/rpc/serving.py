@@ -35,8 +35,8 @@ from .context import CallContext, plain, serving
 from .errors import NotRun, RpcError, encodable, error_of, is_fault
 from .gate import IDEMPOTENCY_KEY, Gate
 from .items import IncomingItems, OutgoingItems
-from .middleware import Response
-from .served_call import ServedCall
+from .middleware import Request, Response
+from .served_call import ServedCall, run_through
 from .service import Kind, ServedMethod
 from .waiter import Waiter
 
@@ -89,6 +89,7 @@ class Serving:
         self._high_water = peer.high_water
         self._methods = methods
         self._owner = owner
+        self._gate = owner.gate
         self._now = peer.now
         self.statistics = StatisticsTable()
         self._known: dict[str, tuple[ServedMethod, CallStatistics]] = {}  # what the peer has called so far
@@ -131,18 +132,24 @@ class Serving:
         known = self._known.get(event.method)
         method, statistics = known if known is not None else self._find(event.method)
         try:
-            if method is not None and method.simple and event.meta is None:
+            meta = event.meta
+            if method is not None and method.simple and (meta is None or IDEMPOTENCY_KEY not in meta):
                 if statistics is not self.burst:
                     self._begin_burst(statistics, event.method)
-                params = event.params
-                method.check(params)
-                token = plain.set((self.peer, event.method))
-                try:
-                    result = (
-                        method.function(*params) if params.__class__ is list else method.call_by_name(params)
-                    )
-                finally:
-                    plain.reset(token)
+                if meta is not None or method.chain is not None:
+                    result = self._run_simple(event, method)
+                else:
+                    params = event.params
+                    method.check(params)
+                    token = plain.set((self.peer, event.method))
+                    try:
+                        result = (
+                            method.function(*params)
+                            if params.__class__ is list
+                            else method.call_by_name(params)
+                        )
+                    finally:
+                        plain.reset(token)
                 self._respond(msgid, result)
                 self._burst_calls += 1
             else:
@@ -152,6 +159,30 @@ class Serving:
             if msgid not in self._begun:
                 self._count_later(msgid, event.method, statistics)
             self._answer_failure(msgid, event.method, error)
+
+    def _run_simple(self, event: RequestReceived, method: ServedMethod) -> Any:
+        """Run a plain function that has a deadline, metadata or middleware; gives its result."""
+        peer, meta = self.peer, event.meta or {}
+        if method.chain is None:
+            return method.run_now(
+                event.params, CallContext(event.method, peer, event.deadline, meta, peer.identity)
+            )
+        request = Request(
+            event.method,
+            event.params,
+            meta,
+            self._now(),
+            event.deadline,
+            peer,
+            event.flow,
+            False,
+            peer.identity,
+        )
+
+        def report(failure: Exception) -> None:
+            self.report(event.msgid, event.method, failure)
+
+        return run_through(method, method.chain, request, report)
 
     def _find(self, name: str) -> tuple[ServedMethod | None, CallStatistics]:
         """Look up what the peer calls for the first time."""
@@ -348,7 +379,7 @@ class Serving:
                 StatusCode.UNIMPLEMENTED,
                 f"this node has no method {event.method!r}; node.services lists what it has",
             )
-        if method.flow & ~event.flow:
+        if method.flow is not event.flow and method.flow & ~event.flow:
             raise NotRun(
                 StatusCode.UNIMPLEMENTED,
                 f"{method.name} has stream items; call it as a stream, with a client that understands them",
@@ -537,19 +568,17 @@ class Serving:
 
     def _gate_of(self, method: ServedMethod, meta: dict[str, Any] | None) -> Gate | None:
         """The gate, if it has a say in a request."""
-        gate = self._owner.gate
+        gate = self._gate
         if gate is None or (meta is not None and IDEMPOTENCY_KEY in meta):
             return gate
-        return gate if gate.limits_concurrency and method.takes_time else None
+        return gate if method.takes_time and gate.limits_concurrency else None
 
     def _awaited(self, call: ServedCall) -> bool:
-        gate = self._owner.gate
-        return gate is not None and gate.awaited(call)
+        return self._gate is not None and self._gate.awaited(call)
 
     def _withdraw(self, call: ServedCall, error: RpcError) -> None:
-        gate = self._owner.gate
-        if gate is not None:
-            gate.withdraw(call, error)
+        if self._gate is not None:
+            self._gate.withdraw(call, error)
 
     def _detach(self, run: _Run, error: RpcError) -> None:
         """Answer a request whose method runs on, because others wait for its outcome, or will."""
