@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks import rounds as measuring
-from benchmarks.cases import Case, Family, cases_of
+from benchmarks.cases import CONNECTIONS, Case, Family, cases_of
 from benchmarks.catalogue import Ready, Skipped, prepare
 from benchmarks.children import MeasurementFailed
 from benchmarks.environment import describe
@@ -22,6 +22,7 @@ from benchmarks.table import render
 
 MAX_ROUNDS = 1000
 MAX_SECONDS = 600
+MAX_CONNECTIONS = 25_000  # the system has 28,000 ports for them
 WIDTH = 110
 """Columns of the tables where there is no terminal to fit them to."""
 
@@ -38,6 +39,13 @@ WIDTH = 110
     help="Length of one measurement, without its warm-up.",
 )
 @click.option(
+    "--connections",
+    type=click.IntRange(1, MAX_CONNECTIONS),
+    default=CONNECTIONS,
+    show_default=True,
+    help="How many the case of many connections opens.",
+)
+@click.option(
     "--match", "words", metavar="WORD", multiple=True, help="Measure only names with WORD; may be repeated."
 )
 @click.option(
@@ -49,6 +57,7 @@ def main(
     pin: bool,
     rounds: int,
     seconds: float,
+    connections: int,
     words: tuple[str, ...],
     file: Path | None,
     only_list: bool,
@@ -70,7 +79,7 @@ def main(
             ) from None
         if words:
             field = [entry for entry in field if matches(entry.contestant.name, words)]
-        placed = [(case, place(case.placement, pin)) for case in cases_of(families)]
+        placed = [(case, place(case.placement, pin)) for case in cases_of(families, connections)]
         if only_list:
             show_list(console, placed, field)
             return
@@ -84,6 +93,12 @@ def main(
             raise click.ClickException(str(failure)) from None
     skipped = [(entry.contestant.name, entry.reason) for entry in field if isinstance(entry, Skipped)]
     skipped += [(label(case), reason) for case, reason in placed if isinstance(reason, str)]
+    skipped += [
+        (f"{entry.contestant.name}, {family.value}", reason)
+        for entry in ready
+        for family, reason in entry.contestant.without.items()
+        if family in families
+    ]
     report = Report(environment, rounds, seconds, pin, series, skipped)
     console.print(render(report))
     if file:
@@ -99,7 +114,7 @@ def measure(
     seconds: float,
 ) -> list[measuring.Series]:
     """Measure with a progress bar, where there is a terminal to show it on."""
-    total = rounds * sum(ready.contestant.family is case.family for case, _ in cases for ready in field)
+    total = rounds * sum(case.family in ready.contestant.families for case, _ in cases for ready in field)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=total)
@@ -122,9 +137,12 @@ def show_list(
             if case.family is family:
                 console.print(f"case        {label(case)}{_reason(cores)}", highlight=False)
         for entry in field:
-            if entry.contestant.family is family:
-                note = _reason(entry.reason if isinstance(entry, Skipped) else None)
-                console.print(f"contestant  {family.value}: {entry.contestant.name}{note}", highlight=False)
+            contestant = entry.contestant
+            if family in contestant.families or family in contestant.without:
+                reason = entry.reason if isinstance(entry, Skipped) else contestant.without.get(family)
+                console.print(
+                    f"contestant  {family.value}: {contestant.name}{_reason(reason)}", highlight=False
+                )
 
 
 def matches(name: str, words: Sequence[str]) -> bool:

@@ -1,4 +1,4 @@
-"""What is measured: the cases of the two families."""
+"""What is measured: the cases of each family, and the figures that a case gives."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ import attrs
 
 
 class Family(enum.Enum):
-    """A kind of work with its own contestants and load client."""
+    """A kind of work with its own contestants."""
 
     ECHO = "echo"
     RPC = "rpc"
+    STREAMS = "streams"
+    PAYLOADS = "payloads"
+    CONNECTIONS = "connections"
+    MIDDLEWARE = "middleware"
 
 
 class Placement(enum.Enum):
@@ -20,6 +24,37 @@ class Placement(enum.Enum):
 
     TWO_CORES = "two cores"
     ONE_CORE = "one core"
+
+
+class Work(enum.Enum):
+    """What a client of the RPC contestants does."""
+
+    ADD = "add"
+    MIRROR = "mirror"
+    COUNT = "count"
+    TOTAL = "total"
+    ECHO_ITEMS = "echo-items"
+    CONNECTIONS = "connections"
+
+
+@attrs.frozen
+class Measure:
+    """One figure of a case.
+
+    Attributes:
+        key: Its name in what the client prints.
+        name: What it says, where a case has several figures; else empty.
+        less_is_better: Ratios say how many times better ours is, either way.
+        compared: Whether a ratio says anything.
+        scale: What the client's number is multiplied with to have the unit.
+    """
+
+    unit: str
+    key: str = "rate"
+    name: str = ""
+    less_is_better: bool = False
+    compared: bool = True
+    scale: float = 1.0
 
 
 @attrs.frozen
@@ -38,25 +73,45 @@ class EchoCase:
     depth: int
     placement: Placement
     family: Family = Family.ECHO
-    unit: str = "messages/s"
+    measures: Sequence[Measure] = (Measure("messages/s"),)
+    spare: int = 30
 
 
 @attrs.frozen
 class RpcCase:
-    """Calls of `add(a, b)` from one client process to one server process.
+    """Calls from one client process to one server process.
 
     Attributes:
         in_flight: Calls under way: so many workers, each waiting for its answer before its next call.
+        connections: How many, where there is not just one.
+        spare: Seconds that it may take beyond its own time: starting, connecting, ending.
     """
 
     name: str
+    work: Work
     in_flight: int
     placement: Placement
-    family: Family = Family.RPC
-    unit: str = "calls/s"
+    family: Family
+    measures: Sequence[Measure]
+    connections: int = 1
+    spare: int = 30
 
 
 Case = EchoCase | RpcCase
+
+PAYLOAD = 64 * 1024
+"""Bytes of a large payload."""
+
+CONNECTIONS = 10_000
+
+CALLS = (Measure("calls/s"),)
+ITEMS = (Measure("items/s"),)
+MEGABYTES = (Measure("MB/s", scale=PAYLOAD / 1e6),)
+OF_CONNECTIONS = (
+    Measure("KiB", "memory", "memory of the server for each", less_is_better=True, scale=1 / 1024),
+    Measure("% of a core", "idle", "idle", less_is_better=True, compared=False, scale=100.0),
+    Measure("calls/s", "active", "one call in flight on each"),
+)
 
 ECHO_CASES: Sequence[EchoCase] = (
     EchoCase("64 B, one at a time", 1, 64, 1, Placement.ONE_CORE),
@@ -66,13 +121,53 @@ ECHO_CASES: Sequence[EchoCase] = (
 )
 
 RPC_CASES: Sequence[RpcCase] = tuple(
-    RpcCase(name, in_flight, placement)
+    RpcCase(name, Work.ADD, in_flight, placement, Family.RPC, CALLS)
     for placement in (Placement.ONE_CORE, Placement.TWO_CORES)
     for name, in_flight in (("one at a time", 1), ("64 in flight", 64), ("1,000 in flight", 1000))
 )
 
+STREAM_CASES: Sequence[RpcCase] = tuple(
+    RpcCase(name, work, 1, Placement.TWO_CORES, Family.STREAMS, ITEMS)
+    for name, work in (
+        ("from the server", Work.COUNT),
+        ("from the client", Work.TOTAL),
+        ("both ways", Work.ECHO_ITEMS),
+    )
+)
 
-def cases_of(families: Sequence[Family]) -> list[Case]:
-    """All cases of these families, in the order they are shown."""
-    every: tuple[Case, ...] = (*ECHO_CASES, *RPC_CASES)
+PAYLOAD_CASES: Sequence[RpcCase] = (
+    RpcCase("64 KiB, 8 in flight", Work.MIRROR, 8, Placement.TWO_CORES, Family.PAYLOADS, MEGABYTES),
+)
+
+MIDDLEWARE_CASES: Sequence[RpcCase] = tuple(
+    RpcCase(name, Work.ADD, in_flight, Placement.ONE_CORE, Family.MIDDLEWARE, CALLS)
+    for name, in_flight in (("one at a time", 1), ("64 in flight", 64))
+)
+
+
+def cases_of(families: Sequence[Family], connections: int = CONNECTIONS) -> list[Case]:
+    """All cases of these families, in the order they are shown.
+
+    Args:
+        families: Which.
+        connections: How many the case of many connections opens.
+    """
+    many = RpcCase(
+        f"{connections:,} connections",
+        Work.CONNECTIONS,
+        1,
+        Placement.TWO_CORES,
+        Family.CONNECTIONS,
+        OF_CONNECTIONS,
+        connections=connections,
+        spare=180,
+    )
+    every: tuple[Case, ...] = (
+        *ECHO_CASES,
+        *RPC_CASES,
+        *STREAM_CASES,
+        *PAYLOAD_CASES,
+        many,
+        *MIDDLEWARE_CASES,
+    )
     return [case for case in every if case.family in families]

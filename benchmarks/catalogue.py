@@ -4,56 +4,103 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
 
 from benchmarks.cases import Case, EchoCase, Family, RpcCase
+from benchmarks.children import Running
 from benchmarks.native import NotCompiled, compile_program
 
 ECHO = "benchmarks.contestants.echo"
 RPC = "benchmarks.contestants.rpc"
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Contestant:
-    """One server, and in the RPC family its client.
+    """One server, and but for the echo family its client.
 
     Attributes:
         program: A module with its arguments, or the name of a C program.
+        families: What it takes part in.
+        without: What it does not take part in though its like do, and why.
         needs: Packages that must be importable.
         native: Whether the program is in C.
         linux: Whether it runs nowhere else.
-        ours: Whether this is Helianthus, which the others are compared with.
+        ours: Whether this is what the others are compared with.
     """
 
     name: str
-    family: Family
     program: Sequence[str]
+    families: Sequence[Family]
+    without: Mapping[Family, str] = attrs.field(factory=dict)
     needs: Sequence[str] = ()
     native: bool = False
     linux: bool = False
     ours: bool = False
 
 
-def _helianthus(family: Family, module: str, driver: str) -> Contestant:
-    program = (module, "--driver", driver)
-    return Contestant(f"Helianthus {driver}", family, program, linux=driver == "epoll", ours=True)
+CALLS = (Family.RPC, Family.STREAMS, Family.PAYLOADS, Family.CONNECTIONS)
+"""What every RPC library is asked for."""
 
+
+def _peer(name: str, module: str, *needs: str, without: Mapping[Family, str] | None = None) -> Contestant:
+    left_out = without or {}
+    families = [family for family in CALLS if family not in left_out]
+    return Contestant(name, (f"{RPC}.{module}",), families, left_out, needs)
+
+
+def _echo(name: str, *program: str, needs: Sequence[str] = (), native: bool = False) -> Contestant:
+    return Contestant(name, program, (Family.ECHO,), needs=needs, native=native, linux=native)
+
+
+def _helianthus(families: Sequence[Family], module: str, driver: str) -> Contestant:
+    program = (module, "--driver", driver)
+    return Contestant(f"Helianthus {driver}", program, families, linux=driver == "epoll", ours=True)
+
+
+NO_STREAMS = "it has no streams of items"
+NO_ZEROMQ_STREAMS = "ZeroMQ has messages, and no streams that end, fail or can be cancelled"
 
 CONTESTANTS: Sequence[Contestant] = (
-    Contestant("asyncio Protocol", Family.ECHO, (f"{ECHO}.asyncio_protocol", "--loop", "asyncio")),
-    Contestant("uvloop Protocol", Family.ECHO, (f"{ECHO}.asyncio_protocol", "--loop", "uvloop"), ("uvloop",)),
-    Contestant("C epoll (the limit)", Family.ECHO, ("echo_epoll",), native=True, linux=True),
-    _helianthus(Family.ECHO, f"{ECHO}.helianthus_machine", "epoll"),
-    _helianthus(Family.ECHO, f"{ECHO}.helianthus_machine", "asyncio"),
-    Contestant("grpc.aio", Family.RPC, (f"{RPC}.grpc_aio",), ("grpc", "uvloop")),
-    Contestant("pyzmq", Family.RPC, (f"{RPC}.pyzmq_router",), ("zmq", "msgpack")),
-    Contestant("pyzmq asyncio", Family.RPC, (f"{RPC}.pyzmq_asyncio",), ("zmq", "msgpack", "uvloop")),
-    Contestant("floor", Family.RPC, (f"{RPC}.floor",), ("msgpack", "uvloop")),
-    _helianthus(Family.RPC, f"{RPC}.helianthus_service", "epoll"),
-    _helianthus(Family.RPC, f"{RPC}.helianthus_service", "asyncio"),
+    _echo("asyncio Protocol", f"{ECHO}.asyncio_protocol", "--loop", "asyncio"),
+    _echo("uvloop Protocol", f"{ECHO}.asyncio_protocol", "--loop", "uvloop", needs=("uvloop",)),
+    _echo("C epoll (the limit)", "echo_epoll", native=True),
+    _helianthus((Family.ECHO,), f"{ECHO}.helianthus_machine", "epoll"),
+    _helianthus((Family.ECHO,), f"{ECHO}.helianthus_machine", "asyncio"),
+    _peer("grpc.aio", "grpc_aio", "grpc", "uvloop"),
+    _peer("grpclib", "grpclib_stub", "grpclib", "uvloop"),
+    _peer("aiohttp JSON", "aiohttp_json", "aiohttp", "uvloop"),
+    _peer("rpyc", "rpyc_service", "rpyc", without={Family.STREAMS: NO_STREAMS}),
+    _peer(
+        "thriftpy2",
+        "thriftpy2_aio",
+        "thriftpy2",
+        "uvloop",
+        without={Family.STREAMS: NO_STREAMS},
+    ),
+    _peer(
+        "pyzmq",
+        "pyzmq_router",
+        "zmq",
+        "msgpack",
+        without={
+            Family.STREAMS: NO_ZEROMQ_STREAMS,
+            Family.CONNECTIONS: "its server is a ROUTER as with asyncio, measured there",
+        },
+    ),
+    _peer(
+        "pyzmq asyncio",
+        "pyzmq_asyncio",
+        "zmq",
+        "msgpack",
+        "uvloop",
+        without={Family.STREAMS: NO_ZEROMQ_STREAMS},
+    ),
+    _peer("floor", "floor", "msgpack", "uvloop"),
+    _helianthus(CALLS, f"{RPC}.helianthus_service", "epoll"),
+    _helianthus(CALLS, f"{RPC}.helianthus_service", "asyncio"),
 )
 
 
@@ -80,20 +127,22 @@ class Ready:
     server: Sequence[str]
     client: Sequence[str]
 
-    def server_command(self, lifetime: int) -> list[str]:
+    def server_command(self, case: Case, lifetime: int) -> list[str]:
         """Runs the server for at most `lifetime` seconds."""
-        return [*self.server, "--lifetime", str(lifetime)]
+        work = [case.work.value] if isinstance(case, RpcCase) else []
+        return [*self.server, *work, "--lifetime", str(lifetime)]
 
-    def client_command(self, case: Case, address: str, times: Times) -> list[str]:
-        """Loads the server at `address` with a case."""
+    def client_command(self, case: Case, server: Running, times: Times) -> list[str]:
+        """Loads a server with a case."""
         length = (str(times.warm_up), str(times.measured))
         match case:
             case EchoCase():
                 shape = [str(case.connections), str(case.size), str(case.depth)]
-                return [*self.client, address, *shape, *length]
+                return [*self.client, server.address, *shape, *length]
             case RpcCase():
-                shape = [str(case.in_flight)]
-                return [*self.client, address, *shape, *length, "--lifetime", str(times.lifetime)]
+                shape = [case.work.value, str(case.in_flight), str(case.connections)]
+                bounds = ["--lifetime", str(times.lifetime), "--server-pid", str(server.pid)]
+                return [*self.client, server.address, *shape, *length, *bounds]
 
 
 @attrs.frozen
@@ -112,7 +161,9 @@ def prepare(families: Sequence[Family], directory: Path) -> list[Ready | Skipped
     """
     load = compile_program("echo_load", directory) if Family.ECHO in families else None
     return [
-        _prepare(contestant, load, directory) for contestant in CONTESTANTS if contestant.family in families
+        _prepare(contestant, load, directory)
+        for contestant in CONTESTANTS
+        if any(family in families for family in contestant.families)
     ]
 
 
@@ -130,6 +181,6 @@ def _prepare(contestant: Contestant, load: Path | None, directory: Path) -> Read
             return Skipped(contestant, str(reason))
     else:
         program = [sys.executable, "-m", *contestant.program]
-    if contestant.family is Family.ECHO:
+    if Family.ECHO in contestant.families:
         return Ready(contestant, program, [str(load)])
     return Ready(contestant, [*program, "server"], [*program, "client"])

@@ -11,13 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import attrs
+
 from benchmarks.placement import running_on
 
 START_SECONDS = 15
 """How long a server may take until it has told its address."""
-
-SPARE_SECONDS = 30
-"""How long a measurement may take beyond its own time: starting, connecting, ending."""
 
 END_SECONDS = 5
 """How long a server may take to end once it was asked to, before it is killed."""
@@ -25,13 +24,34 @@ END_SECONDS = 5
 REPOSITORY = Path(__file__).parent.parent
 
 
+@attrs.frozen
+class Running:
+    """A server that listens: where, and as which process."""
+
+    address: str
+    pid: int
+
+
+@attrs.frozen
+class Reading:
+    """What a client found.
+
+    Attributes:
+        values: By the key of the measure.
+        notes: What the reader has to know of them.
+    """
+
+    values: dict[str, float]
+    notes: list[str]
+
+
 class MeasurementFailed(Exception):
     """A server or client failed, answered wrongly or took too long; says which, and what it wrote."""
 
 
 @contextmanager
-def server(command: Sequence[str], core: int | None) -> Iterator[str]:
-    """Run a server; gives the address it announced.
+def server(command: Sequence[str], core: int | None) -> Iterator[Running]:
+    """Run a server; gives the address it announced, and its process.
 
     Raises:
         MeasurementFailed: It told no address in time, or had ended before it was asked to.
@@ -55,7 +75,7 @@ def server(command: Sequence[str], core: int | None) -> Iterator[str]:
             if not address:
                 raise MeasurementFailed(f"{_text(command)} told no address:\n{_contents(complaints)}")
             try:
-                yield address
+                yield Running(address, process.pid)
             except MeasurementFailed as failure:
                 told = _contents(complaints)
                 raise MeasurementFailed(
@@ -67,18 +87,17 @@ def server(command: Sequence[str], core: int | None) -> Iterator[str]:
             _end(process)
 
 
-def measure(command: Sequence[str], core: int | None, seconds: float) -> float:
-    """Run a client that prints a count and its seconds as JSON; gives their quotient.
+def measure(command: Sequence[str], core: int | None, limit: float) -> Reading:
+    """Run a client that prints what it found as JSON: a count and its seconds, or values and notes.
 
     Args:
         command: What to run.
         core: Where to, or None.
-        seconds: How long the client means to take.
+        limit: Seconds that the client may take.
 
     Raises:
         MeasurementFailed: It failed, met a wrong answer, or took too long.
     """
-    limit = seconds + SPARE_SECONDS
     try:
         with running_on(core):
             process = subprocess.Popen(
@@ -100,9 +119,11 @@ def measure(command: Sequence[str], core: int | None, seconds: float) -> float:
     if process.returncode != 0:
         raise MeasurementFailed(f"{_text(command)} ended with {process.returncode}:\n{complaints.strip()}")
     outcome = json.loads(output)
+    if "values" in outcome:
+        return Reading(outcome["values"], outcome["notes"])
     if outcome["count"] <= 0:
         raise MeasurementFailed(f"{_text(command)} counted no answer in {outcome['seconds']:g} s")
-    return float(outcome["count"] / outcome["seconds"])
+    return Reading({"rate": outcome["count"] / outcome["seconds"]}, [])
 
 
 def _end(process: subprocess.Popen[str]) -> None:

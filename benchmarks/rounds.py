@@ -14,7 +14,7 @@ from statistics import median
 import attrs
 
 from benchmarks import children
-from benchmarks.cases import Case
+from benchmarks.cases import Case, Measure
 from benchmarks.catalogue import Ready, Times
 from benchmarks.placement import Cores
 
@@ -24,25 +24,36 @@ WARM_UP_SHARE = 0.3
 
 @attrs.frozen
 class Series:
-    """What one contestant did in one case.
+    """What one contestant did in one case, by one measure.
 
     Attributes:
-        samples: A rate in the case's unit for each round.
+        samples: A figure in the measure's unit for each round.
+        notes: What its clients said of them.
     """
 
     case: Case
+    measure: Measure
     contestant: str
     ours: bool
     samples: list[float] = attrs.field(factory=list)
+    notes: list[str] = attrs.field(factory=list)
 
     @property
     def median(self) -> float:
         """The middle of the samples."""
         return median(self.samples)
 
-    def ratio_to(self, other: Series) -> float:
-        """How many times `other` this is: the median over the rounds of each round's own ratio."""
-        return median(mine / theirs for mine, theirs in zip(self.samples, other.samples, strict=True))
+    def ratio_to(self, other: Series) -> float | None:
+        """How many times better than `other` this is: the median over the rounds of each round's own.
+
+        None where that says nothing.
+        """
+        pairs = list(zip(self.samples, other.samples, strict=True))
+        if self.measure.less_is_better:
+            pairs = [(theirs, mine) for mine, theirs in pairs]
+        if not self.measure.compared or not all(below > 0 for _, below in pairs):
+            return None
+        return median(above / below for above, below in pairs)
 
 
 Progress = Callable[[int, Case, str], None]
@@ -62,27 +73,32 @@ def measure(
         MeasurementFailed: A server or client failed, or an answer was wrong.
     """
     table = {
-        (case, ready.contestant): Series(case, ready.contestant.name, ready.contestant.ours)
+        (case, measure, ready.contestant): Series(case, measure, ready.contestant.name, ready.contestant.ours)
         for case, _ in cases
+        for measure in case.measures
         for ready in field
-        if ready.contestant.family is case.family
+        if case.family in ready.contestant.families
     }
     for number in range(rounds):
         for case, cores in cases:
-            family = [ready for ready in field if ready.contestant.family is case.family]
+            family = [ready for ready in field if case.family in ready.contestant.families]
             for ready in _turned(family, number):
                 progress(number, case, ready.contestant.name)
-                table[case, ready.contestant].samples.append(_sample(ready, case, cores, seconds))
+                reading = _sample(ready, case, cores, seconds)
+                for measure in case.measures:
+                    series = table[case, measure, ready.contestant]
+                    series.samples.append(reading.values[measure.key] * measure.scale)
+                    series.notes.extend(note for note in reading.notes if note not in series.notes)
     return list(table.values())
 
 
-def _sample(ready: Ready, case: Case, cores: Cores, seconds: float) -> float:
+def _sample(ready: Ready, case: Case, cores: Cores, seconds: float) -> children.Reading:
     warm_up = WARM_UP_SHARE * seconds
     length = warm_up + seconds
-    times = Times(warm_up, seconds, int(length + children.START_SECONDS + 2 * children.SPARE_SECONDS))
-    with children.server(ready.server_command(times.lifetime), cores.server) as address:
-        client = ready.client_command(case, address, times)
-        return children.measure(client, cores.client, length)
+    times = Times(warm_up, seconds, int(length + children.START_SECONDS + 2 * case.spare))
+    with children.server(ready.server_command(case, times.lifetime), cores.server) as running:
+        client = ready.client_command(case, running, times)
+        return children.measure(client, cores.client, length + case.spare)
 
 
 def _turned(field: list[Ready], by: int) -> list[Ready]:

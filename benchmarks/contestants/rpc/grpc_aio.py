@@ -1,24 +1,43 @@
-"""gRPC's asyncio API on uvloop, with generic handlers: two packed doubles stand in for a protobuf message.
+"""gRPC's asyncio API on uvloop, with generic handlers: `struct` stands in for protobuf.
 
-A `struct` costs less than protobuf would, so nothing but gRPC itself is measured.
+It costs less than protobuf would, so nothing but gRPC itself is measured, and no compiler of
+.proto files is needed.
 """
 
 from __future__ import annotations
 
-import argparse
+import asyncio
 import struct
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import grpc
 import uvloop
 
-from benchmarks.contestants.rpc.load import Load, Outcome, parse_role, report, run
+from benchmarks.contestants.rpc.load import Load, run_program
 from benchmarks.contestants.serving import LOOPBACK, announce
 
 SERVICE = "Calculator"
-METHOD = "Add"
-REQUEST = struct.Struct("<dd")
-RESPONSE = struct.Struct("<d")
+PAIR = struct.Struct("<dd")
+NUMBER = struct.Struct("<d")
+ITEM = struct.Struct("<q")
+
+
+def encode_pair(pair: tuple[float, float]) -> bytes:
+    return PAIR.pack(*pair)
+
+
+def decode_pair(data: bytes) -> tuple[float, float]:
+    return cast("tuple[float, float]", PAIR.unpack(data))
+
+
+def decode_number(data: bytes) -> float:
+    return cast(float, NUMBER.unpack(data)[0])
+
+
+def decode_item(data: bytes) -> int:
+    return cast(int, ITEM.unpack(data)[0])
 
 
 async def add(request: tuple[float, float], _: object) -> float:
@@ -26,49 +45,88 @@ async def add(request: tuple[float, float], _: object) -> float:
     return a + b
 
 
-def encode_request(request: tuple[float, float]) -> bytes:
-    return REQUEST.pack(*request)
+async def mirror(request: bytes, _: object) -> bytes:
+    return request
 
 
-def decode_request(data: bytes) -> tuple[float, float]:
-    return cast("tuple[float, float]", REQUEST.unpack(data))
+async def count(n: int, _: object) -> AsyncIterator[int]:
+    for item in range(n):
+        yield item
 
 
-def encode_response(response: float) -> bytes:
-    return RESPONSE.pack(response)
+async def total(items: AsyncIterator[int], _: object) -> int:
+    result = 0
+    async for item in items:
+        result += item
+    return result
 
 
-def decode_response(data: bytes) -> float:
-    return cast(float, RESPONSE.unpack(data)[0])
+async def echo_items(items: AsyncIterator[int], _: object) -> AsyncIterator[int]:
+    async for item in items:
+        yield item
+
+
+def handlers() -> dict[str, Any]:
+    items: Any = {"request_deserializer": decode_item, "response_serializer": ITEM.pack}
+    return {
+        "Add": grpc.unary_unary_rpc_method_handler(
+            cast(Any, add), request_deserializer=decode_pair, response_serializer=NUMBER.pack
+        ),
+        "Mirror": grpc.unary_unary_rpc_method_handler(cast(Any, mirror)),
+        "Count": grpc.unary_stream_rpc_method_handler(cast(Any, count), **items),
+        "Total": grpc.stream_unary_rpc_method_handler(cast(Any, total), **items),
+        "EchoItems": grpc.stream_stream_rpc_method_handler(cast(Any, echo_items), **items),
+    }
 
 
 async def serve() -> None:
     server = grpc.aio.server()
-    handler = grpc.unary_unary_rpc_method_handler(
-        cast(Any, add), request_deserializer=decode_request, response_serializer=encode_response
-    )
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers()),))
     port = server.add_insecure_port(f"{LOOPBACK}:0")
     await server.start()
     announce(LOOPBACK, port)
     await server.wait_for_termination()
 
 
-async def load_server(host: str, port: int, load: Load) -> Outcome:
-    async with grpc.aio.insecure_channel(f"{host}:{port}") as channel:
+class Client:
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        items: Any = {"request_serializer": ITEM.pack, "response_deserializer": decode_item}
         add = channel.unary_unary(
-            f"/{SERVICE}/{METHOD}", request_serializer=encode_request, response_deserializer=decode_response
+            f"/{SERVICE}/Add", request_serializer=encode_pair, response_deserializer=decode_number
         )
-        return await run(lambda a, b: add((a, b)), load)
+        self.add = lambda a, b: add((a, b))
+        self.mirror = channel.unary_unary(f"/{SERVICE}/Mirror")
+        self.count = channel.unary_stream(f"/{SERVICE}/Count", **items)
+        self._total = channel.stream_unary(f"/{SERVICE}/Total", **items)
+        self._echo_items = channel.stream_stream(f"/{SERVICE}/EchoItems", **items)
+
+    async def total(self, items: Iterable[int]) -> int:
+        call = self._total()
+        for item in items:
+            await call.write(item)
+        await call.done_writing()
+        return cast(int, await call)
+
+    async def echo_items(self, items: Iterable[int], take: Callable[[int], None]) -> None:
+        call = self._echo_items()
+
+        async def send() -> None:
+            for item in items:
+                await call.write(item)
+            await call.done_writing()
+
+        sending = asyncio.create_task(send())
+        async for item in call:
+            take(item)
+        await sending
 
 
-def main() -> None:
-    role = parse_role(argparse.ArgumentParser(description=__doc__))
-    if role.load is None:
-        uvloop.run(serve())
-    else:
-        report(uvloop.run(load_server(role.host, role.port, role.load)))
+@asynccontextmanager
+async def connect(host: str, port: int, _: Load) -> AsyncIterator[Client]:
+    own_connection = [("grpc.use_local_subchannel_pool", 1)]  # else all channels share one
+    async with grpc.aio.insecure_channel(f"{host}:{port}", options=own_connection) as channel:
+        yield Client(channel)
 
 
 if __name__ == "__main__":
-    main()
+    run_program(__doc__, serve, connect, uvloop.run)

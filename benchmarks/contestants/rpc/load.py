@@ -1,100 +1,210 @@
-"""The load of the RPC family: workers that call `add` and compare every answer.
+"""The load of the contestants with an awaitable call: the same for all of them.
 
-The same for all contestants with an awaitable call; the arithmetic is exact in doubles, so an answer
-is either equal or wrong.
+Workers call, or stream, one thing after the other, and compare every answer. The arithmetic of `add`
+is exact in doubles, so that an answer is either equal or wrong.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-from collections.abc import Awaitable, Callable
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager
 from time import perf_counter
+from typing import Any, Protocol
 
-import attrs
+from benchmarks.cases import PAYLOAD, Work
+from benchmarks.contestants.rpc import connections
+from benchmarks.contestants.rpc.program import (
+    Findings,
+    Load,
+    Outcome,
+    Role,
+    WrongAnswer,
+    parse_role,
+    report,
+    report_and_end,
+)
 
-from benchmarks.contestants.serving import bound_lifetime
-
-Call = Callable[[float, float], Awaitable[float]]
-
-
-class WrongAnswer(Exception):
-    """A reply was not the sum of what was sent."""
-
-
-@attrs.frozen
-class Load:
-    """How hard and how long to call; `warm_up` and `seconds` in seconds."""
-
-    in_flight: int
-    warm_up: float
-    seconds: float
+ITEMS = 1000
+"""Of one stream; then comes the next, so that opening one hardly shows."""
 
 
-@attrs.frozen
-class Outcome:
-    """How many checked answers came within how many seconds."""
+class Client(Protocol):
+    """What a contestant's client does; it leaves out what its library cannot."""
 
-    count: int
-    seconds: float
+    def add(self, a: float, b: float, /) -> Awaitable[float]:
+        """The sum."""
+
+    def mirror(self, data: bytes, /) -> Awaitable[bytes]:
+        """The same bytes."""
+
+    def count(self, n: int, /) -> AsyncIterator[int]:
+        """A stream of the numbers below `n`, from the server."""
+
+    def total(self, items: Iterable[int], /) -> Awaitable[int]:
+        """Streams the numbers to the server; gives their sum."""
+
+    def echo_items(self, items: Iterable[int], take: Callable[[int], None], /) -> Awaitable[None]:
+        """Streams numbers to the server and takes them as they come back, at the same time."""
 
 
-async def run(call: Call, load: Load) -> Outcome:
-    """Call from `load.in_flight` workers at once, each waiting for its answer before its next call."""
-    done = 0
-    stopping = False
+Connect = Callable[[str, int, Load], AbstractAsyncContextManager[Client]]
+"""Opens a connection, or as many as the library needs for `load.in_flight` calls at once."""
 
-    async def work(a: float) -> None:
-        nonlocal done
-        b = 0.0
-        while not stopping:
-            b += 1.0
-            answer = await call(a, b)
-            if answer != a + b:
-                raise WrongAnswer(f"add({a}, {b}) gave {answer!r}")
-            done += 1
 
-    async with asyncio.TaskGroup() as workers:
-        for number in range(load.in_flight):
-            workers.create_task(work(float(number)))
+class Tally:
+    """What the workers have done, and whether they are to stop."""
+
+    __slots__ = ("done", "stopping")
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.stopping = False
+
+
+async def apply(connect: Connect, host: str, port: int, load: Load) -> Outcome | Findings:
+    """Do what the load asks for."""
+    if load.work is Work.CONNECTIONS:
+        return await connections.hold(lambda: connect(host, port, load), load)
+    async with connect(host, port, load) as client:
+        tally = Tally()
+        match load.work:
+            case Work.ADD:
+                workers = [add(client.add, float(n), tally) for n in range(load.in_flight)]
+            case Work.MIRROR:
+                workers = [mirror(client.mirror, n, tally) for n in range(load.in_flight)]
+            case Work.COUNT:
+                workers = [count(client, tally)]
+            case Work.TOTAL:
+                workers = [total(client, tally)]
+            case Work.ECHO_ITEMS:
+                workers = [echo_items(client, tally)]
+        return await run(workers, tally, load)
+
+
+async def run(workers: Iterable[Coroutine[Any, Any, None]], tally: Tally, load: Load) -> Outcome:
+    """Let the workers run, and count what they do after the warm-up."""
+    async with asyncio.TaskGroup() as group:
+        for worker in workers:
+            group.create_task(worker)
         await asyncio.sleep(load.warm_up)
-        started, before = perf_counter(), done
+        started, before = perf_counter(), tally.done
         await asyncio.sleep(load.seconds)
-        ended, after = perf_counter(), done
-        stopping = True
+        ended, after = perf_counter(), tally.done
+        tally.stopping = True
     return Outcome(after - before, ended - started)
 
 
-def report(outcome: Outcome) -> None:
-    """Tell whoever started this process."""
-    print(json.dumps(attrs.asdict(outcome)), flush=True)
+async def add(call: Callable[[float, float], Awaitable[float]], a: float, tally: Tally) -> None:
+    """Ask for one sum after the other."""
+    b = 0.0
+    while not tally.stopping:
+        b += 1.0
+        answer = await call(a, b)
+        if answer != a + b:
+            raise WrongAnswer(f"add({a}, {b}) gave {answer!r}")
+        tally.done += 1
 
 
-@attrs.frozen
-class Role:
-    """What a contestant's program is to be: a server, or a client of the one at `host` and `port`."""
-
-    load: Load | None
-    host: str
-    port: int
-    options: argparse.Namespace
+def payloads(number: int) -> tuple[bytes, bytes]:
+    """Two large payloads of a worker, unlike those of all others, and hard to compress."""
+    rng = random.Random(number)
+    return rng.randbytes(PAYLOAD), rng.randbytes(PAYLOAD)
 
 
-def parse_role(parser: argparse.ArgumentParser) -> Role:
-    """Read the command line every RPC contestant has, and bound this process's life."""
-    roles = parser.add_subparsers(dest="role", required=True)
-    server = roles.add_parser("server")
-    client = roles.add_parser("client")
-    client.add_argument("address")
-    client.add_argument("in_flight", type=int)
-    client.add_argument("warm_up", type=float)
-    client.add_argument("seconds", type=float)
-    for role in (server, client):
-        role.add_argument("--lifetime", type=int, required=True)
-    options = parser.parse_args()
-    bound_lifetime(options.lifetime)
-    if options.role == "server":
-        return Role(None, "", 0, options)
-    host, _, port = options.address.rpartition(":")
-    return Role(Load(options.in_flight, options.warm_up, options.seconds), host, int(port), options)
+async def mirror(call: Callable[[bytes], Awaitable[bytes]], number: int, tally: Tally) -> None:
+    """Send two payloads in turn and compare what comes back, byte by byte."""
+    payload, next_payload = payloads(number)
+    while not tally.stopping:
+        if await call(payload) != payload:
+            raise WrongAnswer("the payload came back changed")
+        tally.done += 1
+        payload, next_payload = next_payload, payload
+
+
+async def count(client: Client, tally: Tally) -> None:
+    """Take one stream after the other from the server."""
+    while not tally.stopping:
+        expected = 0
+        async for item in client.count(ITEMS):
+            if item != expected:
+                raise WrongAnswer(f"item {expected} of the stream was {item!r}")
+            expected += 1
+            tally.done += 1
+        _check_end(expected)
+
+
+async def total(client: Client, tally: Tally) -> None:
+    """Send one stream after the other to the server, each answered with its sum."""
+
+    def items() -> Iterator[int]:
+        for item in range(ITEMS):
+            tally.done += 1
+            yield item
+
+    while not tally.stopping:
+        answer = await client.total(items())
+        if answer != ITEMS * (ITEMS - 1) // 2:
+            raise WrongAnswer(f"the sum of the stream was {answer!r}")
+
+
+async def echo_items(client: Client, tally: Tally) -> None:
+    """Send one stream after the other to the server, and take each item as it comes back."""
+    while not tally.stopping:
+        expected = 0
+
+        def take(item: int) -> None:
+            nonlocal expected
+            if item != expected:
+                raise WrongAnswer(f"item {expected} came back as {item!r}")
+            expected += 1
+            tally.done += 1
+
+        await client.echo_items(range(ITEMS), take)
+        _check_end(expected)
+
+
+def _check_end(count: int) -> None:
+    if count != ITEMS:
+        raise WrongAnswer(f"the stream ended after {count} items of {ITEMS}")
+
+
+def run_program(
+    about: str | None,
+    serve: Callable[[], Coroutine[Any, Any, None]],
+    connect: Connect,
+    run_loop: Callable[[Coroutine[Any, Any, Any]], Any],
+) -> None:
+    """A contestant's main: be its server, or load one as its client.
+
+    Args:
+        about: What the program says of itself.
+        serve: Listens, announces its address and serves for ever.
+        connect: Makes a client.
+        run_loop: Runs a coroutine to its end.
+    """
+    role = parse_role(argparse.ArgumentParser(description=about))
+    be(role, serve, connect, run_loop)
+
+
+def be(
+    role: Role,
+    serve: Callable[[], Coroutine[Any, Any, None]],
+    connect: Connect,
+    run_loop: Callable[[Coroutine[Any, Any, Any]], Any],
+) -> None:
+    """The same for a role that has been read already."""
+    if role.load is None:
+        run_loop(serve())
+    elif role.load.work is Work.CONNECTIONS:
+        run_loop(_hold_and_end(connect, role, role.load))
+    else:
+        report(run_loop(apply(connect, role.host, role.port, role.load)))
+
+
+async def _hold_and_end(connect: Connect, role: Role, load: Load) -> None:
+    findings = await apply(connect, role.host, role.port, load)
+    assert isinstance(findings, Findings)
+    report_and_end(findings)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import msgpack
 import uvloop
 import zmq
 import zmq.asyncio
 
-from benchmarks.contestants.rpc.load import Load, Outcome, parse_role, report, run
-from benchmarks.contestants.rpc.pyzmq_router import HIGH_WATER_MARK
+from benchmarks.cases import Work
+from benchmarks.contestants.rpc.load import Load, run_program
+from benchmarks.contestants.rpc.pyzmq_router import HIGH_WATER_MARK, METHODS
 from benchmarks.contestants.serving import LOOPBACK, announce
 
 
@@ -29,8 +32,8 @@ async def serve() -> None:
         pack = msgpack.Packer().pack
         while True:
             client, request = await socket.recv_multipart()
-            _, message_id, _, (a, b) = msgpack.unpackb(request, use_list=False)
-            await socket.send_multipart((client, pack((1, message_id, None, a + b))))
+            _, message_id, method, params = msgpack.unpackb(request, use_list=False)
+            await socket.send_multipart((client, pack((1, message_id, None, METHODS[method](*params)))))
 
 
 class Client:
@@ -39,15 +42,21 @@ class Client:
     def __init__(self, socket: zmq.asyncio.Socket) -> None:
         self.socket = socket
         self.pack = msgpack.Packer().pack
-        self.pending: dict[int, asyncio.Future[float]] = {}
+        self.pending: dict[int, asyncio.Future[Any]] = {}
         self.last_id = 0
 
-    async def call(self, method: str, *params: float) -> float:
+    async def call(self, method: str, *params: object) -> Any:
         self.last_id = message_id = (self.last_id + 1) & 0xFFFFFFFF
-        future: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.pending[message_id] = future
         await self.socket.send(self.pack((0, message_id, method, params)))
         return await future
+
+    async def add(self, a: float, b: float) -> float:
+        return await self.call("calculator.add", a, b)
+
+    async def mirror(self, data: bytes) -> bytes:
+        return await self.call("calculator.mirror", data)
 
     async def read_replies(self) -> None:
         while True:
@@ -55,23 +64,22 @@ class Client:
             self.pending.pop(message_id).set_result(result)
 
 
-async def load_server(host: str, port: int, load: Load) -> Outcome:
-    with zmq.asyncio.Context() as context, open_socket(context, zmq.DEALER) as socket:
+SHARED: list[zmq.asyncio.Context] = []
+"""The context of all sockets of a client: each has threads of its own."""
+
+
+@asynccontextmanager
+async def connect(host: str, port: int, load: Load) -> AsyncIterator[Client]:
+    if not SHARED:
+        SHARED.append(zmq.asyncio.Context())
+        SHARED[0].set(zmq.MAX_SOCKETS, load.connections + 100)
+    with open_socket(SHARED[0], zmq.DEALER) as socket:
         socket.connect(f"tcp://{host}:{port}")
         client = Client(socket)
         reader = asyncio.create_task(client.read_replies())
-        outcome = await run(lambda a, b: client.call("calculator.add", a, b), load)
+        yield client
         reader.cancel()
-        return outcome
-
-
-def main() -> None:
-    role = parse_role(argparse.ArgumentParser(description=__doc__))
-    if role.load is None:
-        uvloop.run(serve())
-    else:
-        report(uvloop.run(load_server(role.host, role.port, role.load)))
 
 
 if __name__ == "__main__":
-    main()
+    run_program(__doc__, serve, connect, uvloop.run)

@@ -1,18 +1,21 @@
 """ZeroMQ with MessagePack: a ROUTER that answers, a DEALER that keeps a window of requests under way.
 
-Plain blocking sockets, which is ZeroMQ at its quickest: there are no workers here, since the library
-has no call to wait for; the client sends a new request for each reply it has checked.
+Plain blocking sockets, which is ZeroMQ at its quickest.
 """
 
 from __future__ import annotations
 
 import argparse
-from time import perf_counter
+from collections.abc import Callable
+from typing import Any
 
 import msgpack
 import zmq
 
-from benchmarks.contestants.rpc.load import Load, Outcome, WrongAnswer, parse_role, report
+from benchmarks.cases import Work
+from benchmarks.contestants.rpc.load import payloads
+from benchmarks.contestants.rpc.program import Load, Outcome, WrongAnswer, parse_role, report
+from benchmarks.contestants.rpc.window import keep_full
 from benchmarks.contestants.serving import LOOPBACK, announce
 
 HIGH_WATER_MARK = 10_000
@@ -20,6 +23,17 @@ HIGH_WATER_MARK = 10_000
 
 SILENCE = 5_000
 """Milliseconds without a reply after which the client gives up."""
+
+
+def add(a: float, b: float) -> float:
+    return a + b
+
+
+def mirror(data: bytes) -> bytes:
+    return data
+
+
+METHODS: dict[str, Callable[..., object]] = {"calculator.add": add, "calculator.mirror": mirror}
 
 
 def open_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socket[bytes]:
@@ -37,9 +51,9 @@ def serve() -> None:
         receive, send, unpack, more = socket.recv, socket.send, msgpack.unpackb, zmq.SNDMORE
         while True:
             client = receive()
-            _, message_id, _, (a, b) = unpack(receive(), use_list=False)
+            _, message_id, method, params = unpack(receive(), use_list=False)
             send(client, more)
-            send(pack((1, message_id, None, a + b)))
+            send(pack((1, message_id, None, METHODS[method](*params))))
 
 
 def load_server(host: str, port: int, load: Load) -> Outcome:
@@ -48,32 +62,29 @@ def load_server(host: str, port: int, load: Load) -> Outcome:
         socket.connect(f"tcp://{host}:{port}")
         pack = msgpack.Packer().pack
         receive, send, unpack = socket.recv, socket.send, msgpack.unpackb
-        expected: dict[int, float] = {}
+        expected: dict[int, Any] = {}
         last_id = 0
+        sent = [payload for n in range(load.in_flight) for payload in payloads(n)]
 
-        def request() -> None:
+        def ask_add() -> None:
             nonlocal last_id
             last_id += 1
             a, b = float(last_id % load.in_flight), float(last_id)
             expected[last_id] = a + b
             send(pack((0, last_id, "calculator.add", (a, b))))
 
-        def take_until(moment: float) -> tuple[int, float]:
-            """Check answers, each followed by a request, until `moment`: how many, and the time."""
-            done = 0
-            while (now := perf_counter()) < moment:
-                _, message_id, _, result = unpack(receive(), use_list=False)
-                if result != expected.pop(message_id):
-                    raise WrongAnswer(f"request {message_id} gave {result!r}")
-                request()
-                done += 1
-            return done, now
+        def ask_mirror() -> None:
+            nonlocal last_id
+            last_id += 1
+            expected[last_id] = payload = sent[last_id % len(sent)]
+            send(pack((0, last_id, "calculator.mirror", (payload,))))
 
-        for _ in range(load.in_flight):
-            request()
-        _, started = take_until(perf_counter() + load.warm_up)
-        done, ended = take_until(started + load.seconds)
-        return Outcome(done, ended - started)
+        def take() -> None:
+            _, message_id, _, result = unpack(receive(), use_list=False)
+            if result != expected.pop(message_id):
+                raise WrongAnswer(f"request {message_id} was answered wrongly")
+
+        return keep_full(load, ask_add if load.work is Work.ADD else ask_mirror, take)
 
 
 def main() -> None:
