@@ -13,12 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks import rounds as measuring
 from benchmarks.cases import CONNECTIONS, Case, Family, cases_of
 from benchmarks.catalogue import Ready, Skipped, prepare
+from benchmarks.chart import write_svg
 from benchmarks.children import MeasurementFailed
 from benchmarks.environment import describe
 from benchmarks.native import NotCompiled
 from benchmarks.placement import Cores, place
 from benchmarks.report import Report, write_json
-from benchmarks.table import render
+from benchmarks.table import render, write_markdown
 
 MAX_ROUNDS = 1000
 MAX_SECONDS = 600
@@ -51,6 +52,12 @@ WIDTH = 110
 @click.option(
     "--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report there."
 )
+@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Draw a bar chart there.")
+@click.option(
+    "--markdown",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the tables of the documentation there.",
+)
 @click.option("--list", "only_list", is_flag=True, help="List cases and contestants, and measure nothing.")
 def main(
     only: str | None,
@@ -60,12 +67,20 @@ def main(
     connections: int,
     words: tuple[str, ...],
     file: Path | None,
+    svg: Path | None,
+    markdown: Path | None,
     only_list: bool,
 ) -> None:
-    """Measure Helianthus side by side with its peers."""
+    """Measure Helianthus side by side with its peers.
+
+    The numbers of the documentation are taken with
+
+        python -m benchmarks --markdown docs/benchmarks-numbers.md --svg docs/benchmarks.svg
+    """
     families = [Family(only)] if only else list(Family)
-    if file and not file.parent.is_dir():
-        raise click.BadParameter(f"there is no directory {file.parent}", param_hint="--json")
+    for option, path in (("--json", file), ("--svg", svg), ("--markdown", markdown)):
+        if path and not path.parent.is_dir():
+            raise click.BadParameter(f"there is no directory {path.parent}", param_hint=option)
     environment = describe()
     console = Console()
     if not console.is_terminal:
@@ -101,9 +116,10 @@ def main(
     ]
     report = Report(environment, rounds, seconds, pin, series, skipped)
     console.print(render(report))
-    if file:
-        write_json(report, file)
-        console.print(f"written to {file}")
+    for path, write in ((file, write_json), (svg, write_svg), (markdown, write_markdown)):
+        if path:
+            write(report, path)
+            console.print(f"written to {path}")
 
 
 def measure(

@@ -127,10 +127,9 @@ class Ready:
     server: Sequence[str]
     client: Sequence[str]
 
-    def server_command(self, case: Case, lifetime: int) -> list[str]:
+    def server_command(self, lifetime: int) -> list[str]:
         """Runs the server for at most `lifetime` seconds."""
-        work = [case.work.value] if isinstance(case, RpcCase) else []
-        return [*self.server, *work, "--lifetime", str(lifetime)]
+        return [*self.server, "--lifetime", str(lifetime)]
 
     def client_command(self, case: Case, server: Running, times: Times) -> list[str]:
         """Loads a server with a case."""

@@ -21,6 +21,9 @@ START_SECONDS = 15
 END_SECONDS = 5
 """How long a server may take to end once it was asked to, before it is killed."""
 
+MAX_COMPLAINTS = 2000
+"""Characters of what a failed program wrote that are shown."""
+
 REPOSITORY = Path(__file__).parent.parent
 
 
@@ -117,7 +120,7 @@ def measure(command: Sequence[str], core: int | None, limit: float) -> Reading:
     except subprocess.TimeoutExpired:
         raise MeasurementFailed(f"{_text(command)} took more than {limit:g} s") from None
     if process.returncode != 0:
-        raise MeasurementFailed(f"{_text(command)} ended with {process.returncode}:\n{complaints.strip()}")
+        raise MeasurementFailed(f"{_text(command)} ended with {process.returncode}:\n{_clip(complaints)}")
     outcome = json.loads(output)
     if "values" in outcome:
         return Reading(outcome["values"], outcome["notes"])
@@ -141,4 +144,10 @@ def _text(command: Sequence[str]) -> str:
 
 def _contents(file: IO[str]) -> str:
     file.seek(0)
-    return file.read().strip()
+    return _clip(file.read())
+
+
+def _clip(complaints: str) -> str:
+    """The end of what a program wrote: ten thousand tracebacks say no more than one."""
+    text = complaints.strip()
+    return text if len(text) <= MAX_COMPLAINTS else f"...\n{text[-MAX_COMPLAINTS:]}"

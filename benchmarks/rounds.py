@@ -96,7 +96,7 @@ def _sample(ready: Ready, case: Case, cores: Cores, seconds: float) -> children.
     warm_up = WARM_UP_SHARE * seconds
     length = warm_up + seconds
     times = Times(warm_up, seconds, int(length + children.START_SECONDS + 2 * case.spare))
-    with children.server(ready.server_command(case, times.lifetime), cores.server) as running:
+    with children.server(ready.server_command(times.lifetime), cores.server) as running:
         client = ready.client_command(case, running, times)
         return children.measure(client, cores.client, length + case.spare)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 
 from benchmarks.cases import Family, Placement
-from benchmarks.report import Figure, Report, amount, where
+from benchmarks.report import Figure, Report, amount, where, write_whole
 from benchmarks.rounds import Series
 
 TITLES = {
@@ -55,6 +57,11 @@ def _family(report: Report, family: Family, figures: list[Figure]) -> Table:
 def _ratio(our: Series, series: Series) -> str:
     ratio = None if our is series else our.ratio_to(series)
     return "" if ratio is None else f"{ratio:.2f} x"
+
+
+def write_markdown(report: Report, path: Path) -> None:
+    """Write the tables to a file, whole or not at all."""
+    write_whole(path, markdown(report))
 
 
 def markdown(report: Report) -> str:

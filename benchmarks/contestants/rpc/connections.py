@@ -16,6 +16,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Protocol
 
+import attrs
+
 from benchmarks.contestants.rpc.program import Findings, Load, WrongAnswer
 from benchmarks.contestants.serving import files_allowed
 
@@ -32,6 +34,33 @@ IDLE_FACTOR = 3
 """How long connections are idle, as a multiple of the time measured."""
 
 
+@attrs.frozen
+class Room:
+    """How many connections a contestant's client can have.
+
+    Attributes:
+        files_each: Descriptors that each takes in the client.
+        most: Beyond which the library fails.
+        why: What happens then.
+    """
+
+    files_each: int = 1
+    most: int | None = None
+    why: str = ""
+
+    def of(self, wanted: int) -> tuple[int, list[str]]:
+        """How many to open, and what to say where that is fewer than wanted."""
+        limit = files_allowed()
+        if self.most is not None and self.most < wanted:
+            return self.most, [f"{self.most:,} connections: {self.why}"]
+        if limit is None or wanted * self.files_each + SPARE_FILES <= limit:
+            return wanted, []
+        number = (limit - SPARE_FILES) // self.files_each
+        return number, [
+            f"{number:,} connections: {limit:,} open files are allowed, and each takes {self.files_each}"
+        ]
+
+
 class Adder(Protocol):
     """As much of a client as is needed here."""
 
@@ -39,25 +68,11 @@ class Adder(Protocol):
         """The sum."""
 
 
-def allowed(wanted: int, files_each: int = 1) -> tuple[int, list[str]]:
-    """How many connections can be opened, and what to say where that is fewer than wanted.
-
-    Args:
-        wanted: How many are wanted.
-        files_each: Descriptors that a connection takes in the client.
-    """
-    limit = files_allowed()
-    if limit is None or wanted * files_each + SPARE_FILES <= limit:
-        return wanted, []
-    number = (limit - SPARE_FILES) // files_each
-    return number, [f"{number:,} connections: {limit:,} open files are allowed, and each takes {files_each}"]
-
-
 async def hold(
-    connect: Callable[[], AbstractAsyncContextManager[Adder]], load: Load, files_each: int = 1
+    connect: Callable[[], AbstractAsyncContextManager[Adder]], load: Load, room: Room
 ) -> Findings:
     """Open the connections, leave them idle, use them all at once."""
-    number, notes = allowed(load.connections, files_each)
+    number, notes = room.of(load.connections)
     pid = load.server_pid
     async with AsyncExitStack() as stack:
         await open_clients(stack, connect, FIRST)
@@ -112,6 +127,8 @@ async def use(clients: Sequence[Adder], load: Load) -> float:
             await asyncio.sleep(load.warm_up)
         started, before = perf_counter(), done
         await asyncio.sleep(load.seconds)
+        while done < before + len(clients):  # a round of all at least
+            await asyncio.sleep(load.warm_up)
         ended, after = perf_counter(), done
         stopping = True
     return (after - before) / (ended - started)

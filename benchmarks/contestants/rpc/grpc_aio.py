@@ -15,8 +15,11 @@ from typing import Any, cast
 import grpc
 import uvloop
 
+from benchmarks.contestants.rpc.connections import Room
 from benchmarks.contestants.rpc.load import Load, run_program
 from benchmarks.contestants.serving import LOOPBACK, announce
+
+ROOM = Room(most=1000, why="with more of them busy at once, its calls end CANCELLED")
 
 SERVICE = "Calculator"
 PAIR = struct.Struct("<dd")
@@ -129,4 +132,4 @@ async def connect(host: str, port: int, _: Load) -> AsyncIterator[Client]:
 
 
 if __name__ == "__main__":
-    run_program(__doc__, serve, connect, uvloop.run)
+    run_program(__doc__, serve, connect, uvloop.run, ROOM)

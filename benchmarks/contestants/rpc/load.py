@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from benchmarks.cases import PAYLOAD, Work
 from benchmarks.contestants.rpc import connections
+from benchmarks.contestants.rpc.connections import Room
 from benchmarks.contestants.rpc.program import (
     Findings,
     Load,
@@ -26,6 +27,8 @@ from benchmarks.contestants.rpc.program import (
     report,
     report_and_end,
 )
+
+ONE_FILE_EACH = Room()
 
 ITEMS = 1000
 """Of one stream; then comes the next, so that opening one hardly shows."""
@@ -64,10 +67,10 @@ class Tally:
         self.stopping = False
 
 
-async def apply(connect: Connect, host: str, port: int, load: Load) -> Outcome | Findings:
+async def apply(connect: Connect, host: str, port: int, load: Load, room: Room) -> Outcome | Findings:
     """Do what the load asks for."""
     if load.work is Work.CONNECTIONS:
-        return await connections.hold(lambda: connect(host, port, load), load)
+        return await connections.hold(lambda: connect(host, port, load), load, room)
     async with connect(host, port, load) as client:
         tally = Tally()
         match load.work:
@@ -176,6 +179,7 @@ def run_program(
     serve: Callable[[], Coroutine[Any, Any, None]],
     connect: Connect,
     run_loop: Callable[[Coroutine[Any, Any, Any]], Any],
+    room: Room = ONE_FILE_EACH,
 ) -> None:
     """A contestant's main: be its server, or load one as its client.
 
@@ -184,9 +188,10 @@ def run_program(
         serve: Listens, announces its address and serves for ever.
         connect: Makes a client.
         run_loop: Runs a coroutine to its end.
+        room: How many connections the client can have.
     """
     role = parse_role(argparse.ArgumentParser(description=about))
-    be(role, serve, connect, run_loop)
+    be(role, serve, connect, run_loop, room)
 
 
 def be(
@@ -194,17 +199,18 @@ def be(
     serve: Callable[[], Coroutine[Any, Any, None]],
     connect: Connect,
     run_loop: Callable[[Coroutine[Any, Any, Any]], Any],
+    room: Room = ONE_FILE_EACH,
 ) -> None:
     """The same for a role that has been read already."""
     if role.load is None:
         run_loop(serve())
     elif role.load.work is Work.CONNECTIONS:
-        run_loop(_hold_and_end(connect, role, role.load))
+        run_loop(_hold_and_end(connect, role, role.load, room))
     else:
-        report(run_loop(apply(connect, role.host, role.port, role.load)))
+        report(run_loop(apply(connect, role.host, role.port, role.load, room)))
 
 
-async def _hold_and_end(connect: Connect, role: Role, load: Load) -> None:
-    findings = await apply(connect, role.host, role.port, load)
+async def _hold_and_end(connect: Connect, role: Role, load: Load, room: Room) -> None:
+    findings = await apply(connect, role.host, role.port, load, room)
     assert isinstance(findings, Findings)
     report_and_end(findings)

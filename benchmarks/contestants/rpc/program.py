@@ -87,7 +87,6 @@ def parse_role(parser: argparse.ArgumentParser) -> Role:
     client.add_argument("warm_up", type=float)
     client.add_argument("seconds", type=float)
     client.add_argument("--server-pid", type=int, required=True)
-    server.add_argument("work", type=Work)
     for role in (server, client):
         role.add_argument("--lifetime", type=int, required=True)
     options = parser.parse_args()

@@ -13,6 +13,7 @@ import zmq
 import zmq.asyncio
 
 from benchmarks.cases import Work
+from benchmarks.contestants.rpc.connections import Room
 from benchmarks.contestants.rpc.load import Load, run_program
 from benchmarks.contestants.rpc.pyzmq_router import HIGH_WATER_MARK, METHODS
 from benchmarks.contestants.serving import LOOPBACK, announce
@@ -64,6 +65,9 @@ class Client:
             self.pending.pop(message_id).set_result(result)
 
 
+FILES_EACH = 2
+"""Descriptors of a socket in the client: its connection, and the signal that something has come."""
+
 SHARED: list[zmq.asyncio.Context] = []
 """The context of all sockets of a client: each has threads of its own."""
 
@@ -82,4 +86,4 @@ async def connect(host: str, port: int, load: Load) -> AsyncIterator[Client]:
 
 
 if __name__ == "__main__":
-    run_program(__doc__, serve, connect, uvloop.run)
+    run_program(__doc__, serve, connect, uvloop.run, Room(files_each=FILES_EACH))

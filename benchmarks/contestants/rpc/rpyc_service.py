@@ -1,7 +1,6 @@
 """rpyc: a service on threads, a client that keeps a window of asynchronous requests under way.
 
-The server has a thread for each connection, as rpyc's users have it; for very many connections it
-has rpyc's pool of threads. Compression, which only costs here, is off.
+The server has a thread for each connection. Compression, which only costs here, is off.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 
 import rpyc
 from rpyc.core.channel import Channel
-from rpyc.utils.server import ThreadedServer, ThreadPoolServer
+from rpyc.utils.server import ThreadedServer
 
 from benchmarks.cases import Work
 from benchmarks.contestants.rpc import connections
@@ -45,11 +44,10 @@ class Calculator(rpyc.Service):
         return data
 
 
-def serve(work: Work) -> None:
+def serve() -> None:
     quiet = logging.getLogger("rpyc-benchmark")
     quiet.setLevel(logging.CRITICAL)
-    kind = ThreadPoolServer if work is Work.CONNECTIONS else ThreadedServer
-    server = kind(Calculator(), hostname=LOOPBACK, port=0, logger=quiet)
+    server = ThreadedServer(Calculator(), hostname=LOOPBACK, port=0, logger=quiet)
     server._listen()  # `start` does so too late for the address to be told
     announce(LOOPBACK, server.port)
     server.active = False  # else `start` would not begin to accept
@@ -89,7 +87,7 @@ def load_server(host: str, port: int, load: Load) -> Outcome:
 
 def hold(host: str, port: int, load: Load) -> Findings:
     """The same as `connections.hold`, without a loop."""
-    number, notes = connections.allowed(load.connections)
+    number, notes = connections.Room().of(load.connections)
     pid = load.server_pid
     first = [open_client(host, port) for _ in range(connections.FIRST)]
     before = connections.resident(pid)
@@ -135,7 +133,7 @@ def use(clients: list[Any], load: Load) -> float:
 def main() -> None:
     role = parse_role(argparse.ArgumentParser(description=__doc__))
     if role.load is None:
-        serve(role.options.work)
+        serve()
     elif role.load.work is Work.CONNECTIONS:
         report_and_end(hold(role.host, role.port, role.load))
     else:
