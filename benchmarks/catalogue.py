@@ -60,6 +60,13 @@ def _helianthus(families: Sequence[Family], module: str, driver: str) -> Contest
     return Contestant(f"Helianthus {driver}", program, families, linux=driver == "epoll", ours=True)
 
 
+def _policies(name: str, *policies: str) -> Contestant:
+    program = [f"{RPC}.helianthus_service", "--driver", "epoll"]
+    for policy in policies:
+        program += ["--policy", policy]
+    return Contestant(name, program, (Family.MIDDLEWARE,), linux=True, ours=not policies)
+
+
 NO_STREAMS = "it has no streams of items"
 NO_ZEROMQ_STREAMS = "ZeroMQ has messages, and no streams that end, fail or can be cancelled"
 
@@ -101,6 +108,11 @@ CONTESTANTS: Sequence[Contestant] = (
     _peer("floor", "floor", "msgpack", "uvloop"),
     _helianthus(CALLS, f"{RPC}.helianthus_service", "epoll"),
     _helianthus(CALLS, f"{RPC}.helianthus_service", "asyncio"),
+    _policies("none"),
+    _policies("a deadline for each call", "deadline"),
+    _policies("a middleware at the server", "server"),
+    _policies("a middleware at the client", "client"),
+    _policies("all of these", "deadline", "server", "client"),
 )
 
 

@@ -14,7 +14,18 @@ import attrs
 import helianthus
 from benchmarks.native import find_compiler
 
-PACKAGES: Sequence[str] = ("helianthus", "msgpack", "uvloop", "grpcio", "grpclib", "aiohttp", "rpyc", "pyzmq", "thriftpy2", "attrs")
+PACKAGES: Sequence[str] = (
+    "helianthus",
+    "msgpack",
+    "uvloop",
+    "grpcio",
+    "grpclib",
+    "aiohttp",
+    "rpyc",
+    "pyzmq",
+    "thriftpy2",
+    "attrs",
+)
 
 
 @attrs.frozen

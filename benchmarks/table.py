@@ -82,9 +82,7 @@ def markdown(report: Report) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _markdown_table(
-    report: Report, family: Family, placement: Placement, figures: list[Figure]
-) -> list[str]:
+def _markdown_table(report: Report, family: Family, placement: Placement, figures: list[Figure]) -> list[str]:
     columns = [{series.contestant: series for series in report.of_figure(figure)} for figure in figures]
     names = list(dict.fromkeys(name for column in columns for name in column))
     ours = {series.contestant for column in columns for series in column.values() if series.ours}
@@ -108,4 +106,6 @@ def _markdown_cell(column: dict[str, Series], name: str, mark: str) -> str:
     first = next((our for our in column.values() if our.ours), None)
     ratio = first.ratio_to(series) if first is not None and not series.ours else None
     value = f"{mark}{amount(series.median)}{mark}"
-    return value if ratio is None else f"{value} ({ratio:.2g} x)" if ratio < 10 else f"{value} ({ratio:.0f} x)"
+    return (
+        value if ratio is None else f"{value} ({ratio:.2g} x)" if ratio < 10 else f"{value} ({ratio:.0f} x)"
+    )

@@ -27,7 +27,7 @@ extensions = [
     "sphinx.ext.viewcode",
 ]
 source_suffix = {".md": "markdown"}
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "benchmarks-numbers.md"]  # the latter is a part of a page
 nitpicky = False  # annotations name many things that have no page of their own
 
 html_theme = "furo" if importlib.util.find_spec("furo") else "alabaster"

@@ -17,7 +17,7 @@ def bound_lifetime(seconds: int) -> None:
 def allow_many_files() -> None:
     """Allow this process as many open files as the system lets it have."""
     if sys.platform != "win32":
-        import resource  # noqa: PLC0415 - not on every platform
+        import resource
 
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -27,7 +27,7 @@ def files_allowed() -> int | None:
     """How many files this process may have open, or None where that is not known."""
     if sys.platform == "win32":
         return None
-    import resource  # noqa: PLC0415 - not on every platform
+    import resource
 
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if allowed == resource.RLIM_INFINITY else allowed

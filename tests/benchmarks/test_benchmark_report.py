@@ -4,6 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from reports import CALLS as CALLS_CASE
+from reports import IDLE, MANY, MEMORY, RATE, report, series
+from rich.console import Console
+
 from benchmarks.__main__ import main
 from benchmarks.cases import Family, cases_of
 from benchmarks.catalogue import CALLS, CONTESTANTS
@@ -12,10 +17,6 @@ from benchmarks.contestants.rpc.connections import SPARE_FILES, Room
 from benchmarks.report import write_json
 from benchmarks.rounds import Series
 from benchmarks.table import markdown, render
-from click.testing import CliRunner
-from reports import CALLS as CALLS_CASE
-from reports import IDLE, MANY, MEMORY, RATE, report, series
-from rich.console import Console
 
 
 def test_a_ratio_is_the_median_of_the_ratios_of_the_rounds() -> None:

@@ -14,7 +14,8 @@ from typing import Any, cast
 import uvloop
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, WSMsgType, web
 
-from benchmarks.contestants.rpc.load import Load, run_program
+from benchmarks.contestants.rpc.load import run_program
+from benchmarks.contestants.rpc.program import Load
 from benchmarks.contestants.serving import LOOPBACK, announce
 
 END = "end"

@@ -68,9 +68,7 @@ class Adder(Protocol):
         """The sum."""
 
 
-async def hold(
-    connect: Callable[[], AbstractAsyncContextManager[Adder]], load: Load, room: Room
-) -> Findings:
+async def hold(connect: Callable[[], AbstractAsyncContextManager[Adder]], load: Load, room: Room) -> Findings:
     """Open the connections, leave them idle, use them all at once."""
     number, notes = room.of(load.connections)
     pid = load.server_pid

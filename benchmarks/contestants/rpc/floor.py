@@ -15,7 +15,8 @@ from typing import Any, cast
 import msgpack
 import uvloop
 
-from benchmarks.contestants.rpc.load import Load, run_program
+from benchmarks.contestants.rpc.load import run_program
+from benchmarks.contestants.rpc.program import Load
 from benchmarks.contestants.serving import LOOPBACK, announce
 
 

@@ -16,7 +16,8 @@ import grpc
 import uvloop
 
 from benchmarks.contestants.rpc.connections import Room
-from benchmarks.contestants.rpc.load import Load, run_program
+from benchmarks.contestants.rpc.load import run_program
+from benchmarks.contestants.rpc.program import Load
 from benchmarks.contestants.serving import LOOPBACK, announce
 
 ROOM = Room(most=1000, why="with more of them busy at once, its calls end CANCELLED")

@@ -13,7 +13,8 @@ from grpclib import client, server
 from grpclib.const import Cardinality, Handler
 from grpclib.encoding.base import CodecBase
 
-from benchmarks.contestants.rpc.load import Load, run_program
+from benchmarks.contestants.rpc.load import run_program
+from benchmarks.contestants.rpc.program import Load
 from benchmarks.contestants.serving import LOOPBACK, announce
 
 SERVICE = "Calculator"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, cast
 
 import helianthus
-from benchmarks.contestants.rpc.load import Load, be
-from benchmarks.contestants.rpc.program import parse_role
+from benchmarks.contestants.rpc.load import be
+from benchmarks.contestants.rpc.program import Load, parse_role
 from benchmarks.contestants.serving import LOOPBACK, announce
+
+DEADLINE = 30.0
+"""Seconds; no call comes near it."""
 
 
 class Calculator(helianthus.Service):
@@ -42,17 +45,34 @@ class Calculator(helianthus.Service):
             yield item
 
 
-async def serve() -> None:
-    server = helianthus.Server([Calculator()])
+class Counting(helianthus.Middleware):
+    """As little as a middleware can do with a call on its way in and out."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.failed = 0
+
+    def before(self, request: helianthus.Request) -> None:
+        self.begun += 1
+
+    def after(self, request: helianthus.Request, response: helianthus.Response) -> None:
+        self.failed += response.error is not None
+
+
+async def serve(policies: Collection[str]) -> None:
+    server = helianthus.Server([Calculator()], middleware=[Counting()] if "server" in policies else [])
     await server.listen(f"tcp://{LOOPBACK}:0")
     announce(LOOPBACK, server.addresses[0].port)
     await server.serve_forever()
 
 
 class Client:
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, timeout: float | None) -> None:
+        options = {} if timeout is None else {"timeout": timeout}
         self._stream = client.stream
-        self.add: Callable[[float, float], Awaitable[float]] = partial(client.call, "calculator.add")
+        self.add: Callable[[float, float], Awaitable[float]] = partial(
+            client.call, "calculator.add", **options
+        )
         self.mirror: Callable[[bytes], Awaitable[bytes]] = partial(client.call, "calculator.mirror")
 
     def count(self, n: int) -> AsyncIterator[int]:
@@ -79,16 +99,20 @@ class Client:
 
 
 @asynccontextmanager
-async def connect(host: str, port: int, _: Load) -> AsyncIterator[Client]:
-    async with helianthus.connect(f"tcp://{host}:{port}") as client:
-        yield Client(client)
+async def connect(policies: Collection[str], host: str, port: int, _: Load) -> AsyncIterator[Client]:
+    middleware = [Counting()] if "client" in policies else []
+    async with helianthus.connect(f"tcp://{host}:{port}", middleware=middleware) as client:
+        yield Client(client, DEADLINE if "deadline" in policies else None)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--driver", required=True)
+    parser.add_argument("--policy", action="append", default=[], choices=["deadline", "server", "client"])
     role = parse_role(parser)
-    be(role, serve, connect, partial(helianthus.run, driver=role.options.driver))
+    policies = role.options.policy
+    run = partial(helianthus.run, driver=role.options.driver)
+    be(role, partial(serve, policies), partial(connect, policies), run)
 
 
 if __name__ == "__main__":

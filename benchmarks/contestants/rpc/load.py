@@ -53,8 +53,8 @@ class Client(Protocol):
         """Streams numbers to the server and takes them as they come back, at the same time."""
 
 
-Connect = Callable[[str, int, Load], AbstractAsyncContextManager[Client]]
-"""Opens a connection, or as many as the library needs for `load.in_flight` calls at once."""
+Connect = Callable[[str, int, Load], AbstractAsyncContextManager[Any]]
+"""Gives a `Client`, or a part of one, with as many connections as it needs for `load.in_flight` calls."""
 
 
 class Tally:

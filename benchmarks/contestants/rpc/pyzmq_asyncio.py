@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import msgpack
 import uvloop
 import zmq
 import zmq.asyncio
 
-from benchmarks.cases import Work
 from benchmarks.contestants.rpc.connections import Room
-from benchmarks.contestants.rpc.load import Load, run_program
+from benchmarks.contestants.rpc.load import run_program
+from benchmarks.contestants.rpc.program import Load
 from benchmarks.contestants.rpc.pyzmq_router import HIGH_WATER_MARK, METHODS
 from benchmarks.contestants.serving import LOOPBACK, announce
 
@@ -54,10 +54,10 @@ class Client:
         return await future
 
     async def add(self, a: float, b: float) -> float:
-        return await self.call("calculator.add", a, b)
+        return cast(float, await self.call("calculator.add", a, b))
 
     async def mirror(self, data: bytes) -> bytes:
-        return await self.call("calculator.mirror", data)
+        return cast(bytes, await self.call("calculator.mirror", data))
 
     async def read_replies(self) -> None:
         while True:

@@ -21,7 +21,8 @@ from thriftpy2.contrib.aio.server import TAsyncServer
 from thriftpy2.contrib.aio.socket import StreamHandler
 from thriftpy2.contrib.aio.transport.buffered import TAsyncBufferedTransportFactory
 
-from benchmarks.contestants.rpc.load import Load, run_program
+from benchmarks.contestants.rpc.load import run_program
+from benchmarks.contestants.rpc.program import Load
 from benchmarks.contestants.serving import LOOPBACK, announce
 
 CALCULATOR: Any = thriftpy2.load_fp(
