@@ -36,14 +36,18 @@ class StreamingSession(SessionBase):
         stream = self._streams.get(msgid)
         if stream is None:
             raise LocalProtocolError(f"call {msgid} has no open stream")
-        stream.check_may_send(msgid)
+        if not stream.sending or stream.credit < 1:
+            raise stream.refusal(msgid)
         data = self._encode((ITEM, msgid, item))
-        self._check_room(len(data))
+        output, size = self.output, len(data)
+        if output.size + size > self.limits.max_queued_output:
+            raise self._no_room(size)
         stream.credit -= 1
-        self.output.add(data)
+        output.chunks.append(data)
+        output.size += size
         if not stream.ours:
             self._ping_judge.replied()
-        return len(data)
+        return size
 
     def end_stream(self, msgid: int) -> None:
         """End the caller's half of a call's stream; repeated, or after the call, it does nothing."""
@@ -52,25 +56,26 @@ class StreamingSession(SessionBase):
             stream.sending = False
             self._emit((END, msgid))
 
-    def consumed(self, msgid: int, size: int) -> None:
-        """An item has been taken: the peer may send another in its place.
+    def consumed(self, msgid: int, size: int, items: int = 1) -> None:
+        """Items have been taken: the peer may send others in their place.
 
         Every item must be consumed, also one of a call that has ended: reading pauses while too
         many are not.
 
         Args:
-            msgid: As in its `ItemReceived`.
-            size: As in its `ItemReceived`.
+            msgid: As in their `ItemReceived`.
+            size: The sum of those in their `ItemReceived`.
+            items: How many they are.
 
         Raises:
             LocalProtocolError: More was consumed than came.
         """
         if self.state is SessionState.ENDED:
             return
-        if not 0 < size <= self._buffered_items:
+        if not 0 < size <= self._buffered_items or items < 1:
             raise LocalProtocolError(f"no item of {size} bytes on call {msgid} is left to consume")
         stream = self._streams.get(msgid)
-        granted = stream.grant(msgid) if stream is not None else 0
+        granted = stream.grant(msgid, items) if stream is not None else 0
         self._buffered_items -= size
         if granted:
             self._emit((CREDIT, msgid, granted))
@@ -82,7 +87,9 @@ class StreamingSession(SessionBase):
         stream = self._streams.get(msgid)
         if stream is None:
             return  # the call ended while the item was under way
-        stream.receive_item(msgid)
+        if not stream.receiving or stream.owed < 1:
+            raise stream.fault(msgid)
+        stream.owed -= 1
         size = self._decoder.size
         self._buffered_items += size
         self._events.append(ItemReceived(msgid, message[2], size))

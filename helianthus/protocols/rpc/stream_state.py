@@ -14,9 +14,10 @@ class StreamState:
         sending: Whether this side may still send items.
         receiving: Whether the peer may still send items.
         credit: Items that this side may send now.
+        owed: Items that the peer may still send.
     """
 
-    __slots__ = ("_consumed", "_owed", "_window", "credit", "ours", "receiving", "sending")
+    __slots__ = ("_consumed", "_window", "credit", "ours", "owed", "receiving", "sending")
 
     def __init__(self, flow: Flow, *, ours: bool, window: int, credit: int) -> None:
         sends, receives = Flow.FROM_CALLEE, Flow.FROM_CALLER
@@ -27,37 +28,36 @@ class StreamState:
         self.receiving = bool(flow & receives)
         self.credit = credit if self.sending else 0
         self._window = window
-        self._owed = window if self.receiving else 0  # items the peer may still send
+        self.owed = window if self.receiving else 0
         self._consumed = 0
 
-    def check_may_send(self, msgid: int) -> None:
-        """Raise `LocalProtocolError` where an item cannot be sent now."""
+    def refusal(self, msgid: int) -> LocalProtocolError:
+        """Why no item can be sent now."""
         if not self.sending:
-            raise LocalProtocolError(f"this side of call {msgid} sends no (more) items")
-        if self.credit < 1:
-            raise LocalProtocolError(f"call {msgid} has no credit: wait until the peer grants more")
+            return LocalProtocolError(f"this side of call {msgid} sends no (more) items")
+        return LocalProtocolError(f"call {msgid} has no credit: wait until the peer grants more")
 
-    def receive_item(self, msgid: int) -> None:
-        """Take note of an item; raises `RemoteProtocolError` where none was allowed."""
+    def fault(self, msgid: int) -> RemoteProtocolError:
+        """What the peer did wrong when it sent an item that it was not allowed."""
         if not self.receiving:
-            raise RemoteProtocolError(f"the peer sent an item on call {msgid}, whose stream it does not have")
-        if self._owed < 1:
-            raise RemoteProtocolError(
-                f"the peer sent more items on call {msgid} than its credit ({self._window}) allowed"
+            return RemoteProtocolError(
+                f"the peer sent an item on call {msgid}, whose stream it does not have"
             )
-        self._owed -= 1
+        return RemoteProtocolError(
+            f"the peer sent more items on call {msgid} than its credit ({self._window}) allowed"
+        )
 
-    def grant(self, msgid: int) -> int:
-        """An item was consumed: how many to grant now. Half a window at a time, to save messages.
+    def grant(self, msgid: int, items: int) -> int:
+        """Items were consumed: how many to grant now. Half a window at a time, to save messages.
 
         Raises:
             LocalProtocolError: Every item that came has been consumed already.
         """
-        if self._owed + self._consumed >= self._window:
+        if self.owed + self._consumed + items > self._window:
             raise LocalProtocolError(f"every item that came on call {msgid} has been consumed already")
-        self._consumed += 1
+        self._consumed += items
         if not self.receiving or self._consumed * 2 < self._window:
             return 0
         granted, self._consumed = self._consumed, 0
-        self._owed += granted
+        self.owed += granted
         return granted

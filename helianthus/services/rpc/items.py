@@ -14,52 +14,73 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+REPORTED_AT = 4096
+"""Bytes of items that have been taken at which the session hears of it at the latest: below that, it
+may hold up reading for items that are gone."""
+
+
 class IncomingItems(Generic[T]):
     """The items that the other end of a call sends, in order; an async iterator.
 
-    Taking an item lets the peer send another. One task may iterate at a time.
+    Taking items lets the peer send others: the session hears of them a quarter of a window at a
+    time, and when there are no more. One task may iterate at a time.
+
+    Attributes:
+        queue: The items that have come and their sizes in bytes.
     """
 
     def __init__(self, peer: Peer, msgid: int) -> None:
+        self.queue: deque[tuple[T, int]] = deque()
         self._peer = peer
         self._msgid = msgid
-        self._items: deque[tuple[T, int]] = deque()
+        self._taken = 0  # items that the session has not heard of
+        self._taken_size = 0
+        self._report_at = peer.session.limits.stream_window // 4
         self._waiter: Waiter | None = None
         self._ended = False
         self._error: Exception | None = None
 
-    def push(self, item: T, size: int, *, direct: bool) -> None:
-        """An item has arrived."""
+    def push(self, item: T, size: int) -> None:
+        """An item has arrived; the peer wakes whoever waits for it, once for all that have come."""
         if self._ended:
-            self._peer.consumed(self._msgid, size)
+            self._peer.consumed(self._msgid, size, 1)
             return
-        self._items.append((item, size))
-        self._wake(direct=direct)
+        self.queue.append((item, size))
+        if self._waiter is not None and len(self.queue) == 1:
+            self._peer.arrived.append(self)
 
     def end(self, error: Exception | None, *, direct: bool) -> None:
         """No item follows; `error` is raised once those that have arrived are taken."""
         if not self._ended:
             self._ended = True
             self._error = error
-            self._wake(direct=direct)
+            self.wake(direct=direct)
 
     def discard(self) -> None:
         """Nobody will take the items: let go of them. Whoever waits for one meets the end."""
         self._ended = True
-        while self._items:
-            self._peer.consumed(self._msgid, self._items.popleft()[1])
-        self._wake(direct=False)
+        queue = self.queue
+        self._taken += len(queue)
+        while queue:
+            self._taken_size += queue.popleft()[1]
+        if self._taken:
+            self._report()
+        self.wake(direct=False)
 
     @property
     def ready(self) -> bool:
         """Whether `take` would return at once."""
-        return bool(self._items) or self._ended
+        return bool(self.queue) or self._ended
 
     def take(self) -> T:
         """The next item; raises `StopAsyncIteration`, or the error that ended the stream."""
-        if self._items:
-            item, size = self._items.popleft()
-            self._peer.consumed(self._msgid, size)
+        queue = self.queue
+        if queue:
+            item, size = queue.popleft()
+            self._taken += 1
+            self._taken_size += size
+            if not queue or self._taken >= self._report_at or self._taken_size >= REPORTED_AT:
+                self._report()
             return item
         if self._error is not None:
             raise self._error
@@ -69,14 +90,26 @@ class IncomingItems(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
+        if not self.queue:
+            await self.arrival()
+        return self.take()
+
+    async def arrival(self) -> None:
+        """Wait until `take` would return or raise at once."""
         while not self.ready:
             if self._waiter is not None and not self._waiter.done():
                 raise RuntimeError("two tasks iterate over the items of one stream; let one do it")
             self._waiter = Waiter(asyncio.get_running_loop())
             await self._waiter
-        return self.take()
 
-    def _wake(self, *, direct: bool) -> None:
+    def _report(self) -> None:
+        """Tell the session what has been taken."""
+        taken, size = self._taken, self._taken_size
+        self._taken = self._taken_size = 0
+        self._peer.consumed(self._msgid, size, taken)
+
+    def wake(self, *, direct: bool) -> None:
+        """Let whoever waits go on."""
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             waiter.finish(None, None, direct=direct)
@@ -91,6 +124,9 @@ class OutgoingItems:
 
     def __init__(self, peer: Peer, msgid: int) -> None:
         self._peer = peer
+        self._session = peer.session
+        self._output = peer.session.output
+        self._high_water = peer.high_water
         self._msgid = msgid
         self._waiters: list[Waiter] = []
         self._stopped: Exception | None = None
@@ -111,16 +147,24 @@ class OutgoingItems:
             raise self._stopped
         self.bytes += self._peer.send_item(self._msgid, item)
 
+    def try_send(self, item: Any) -> bool:
+        """Send, where that need not wait; raises as `send_now` does."""
+        if self._stopped is not None:
+            raise self._stopped
+        if self._output.size > self._high_water or not self._session.credit(self._msgid):
+            return False
+        self.bytes += self._peer.send_item(self._msgid, item)
+        return True
+
     async def send(self, item: Any) -> None:
         """Send as soon as the peer takes it; raises as `send_now` does."""
-        while not self.ready:
+        while not self.try_send(item):
             if self._peer.flushing:
                 await asyncio.sleep(0)  # credit is there: the end of this turn makes room
             else:
                 waiter = Waiter(asyncio.get_running_loop())
                 self._waiters.append(waiter)
                 await waiter
-        self.send_now(item)
 
     def wake(self, *, direct: bool) -> None:
         """There may be credit or room again."""

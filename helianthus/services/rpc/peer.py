@@ -49,6 +49,7 @@ from .cancel import CancelToken
 from .context import inherit, serving
 from .errors import RpcError
 from .gate import Gate
+from .items import IncomingItems
 from .service import ServedMethod
 from .serving import Serving
 from .stream import StreamCall
@@ -127,6 +128,8 @@ class Peer:
         self.calls: dict[int, Call] = {}
         # Weak, so that a stream which its user drops is cancelled rather than kept for ever.
         self._streams: WeakValueDictionary[int, StreamCall] = WeakValueDictionary()
+        self.arrived: list[IncomingItems[Any]] = []
+        """Streams whose reader waits, and whose items have come with what is being handled."""
         self.max_calls = session.limits.max_calls
         self._waiting: deque[Waiter] = deque()
         # Half of what may be queued at all, where that is little, so that waiting comes before failing.
@@ -388,7 +391,9 @@ class Peer:
             size = self.session.send_item(msgid, item)
         except LocalProtocolError as error:
             raise self._refusal(error) from error
-        self.wake()
+        link = self.link
+        if link is not None and not link.woken:
+            link.wake()
         return size
 
     def end_stream(self, msgid: int) -> None:
@@ -396,9 +401,9 @@ class Peer:
         self.session.end_stream(msgid)
         self.wake()
 
-    def consumed(self, msgid: int, size: int) -> None:
-        """A stream item was taken."""
-        self.session.consumed(msgid, size)
+    def consumed(self, msgid: int, size: int, items: int) -> None:
+        """Stream items of so many bytes together were taken."""
+        self.session.consumed(msgid, size, items)
         self.wake()
 
     # -- the end ---------------------------------------------------------------------------------------
@@ -447,6 +452,8 @@ class Peer:
                 serve(event)  # type: ignore[arg-type]
             else:
                 self._handlers[kind](event, direct)
+        if self.arrived:
+            self._wake_readers(direct=direct)
         if self._serving.burst is not None:
             self._serving.end_burst()
         self._uncounted += len(events)
@@ -500,10 +507,16 @@ class Peer:
     def _on_item(self, event: ItemReceived, direct: bool) -> None:
         stream = self._streams.get(event.msgid)
         if stream is not None:
-            stream.items.push(event.item, event.size, direct=direct)
+            stream.items.push(event.item, event.size)
             stream.statistics.bytes_in += event.size
         else:
             self._serving.on_item(event, direct)
+
+    def _wake_readers(self, *, direct: bool) -> None:
+        """Let those go on whose items have come."""
+        arrived, self.arrived = self.arrived, []
+        for items in arrived:
+            items.wake(direct=direct)
 
     def _on_credit(self, event: CreditGranted, direct: bool) -> None:
         stream = self._streams.get(event.msgid)

@@ -286,11 +286,11 @@ class Serving:
                 except Exception as error:  # noqa: BLE001 - it becomes the answer
                     self.report(event.msgid, call.method.name, error)
                     self._cancel(run, error_of(call.method.name, error))
-            run.items.push(item, event.size, direct=direct)
+            run.items.push(item, event.size)
             if event.msgid in self._begun:
                 self._begun[event.msgid].statistics.bytes_in += event.size
         else:
-            self.peer.consumed(event.msgid, event.size)
+            self.peer.consumed(event.msgid, event.size, 1)
 
     def on_stream_end(self, event: StreamEnded, direct: bool) -> None:
         """The caller sends no more items."""
@@ -512,9 +512,7 @@ class Serving:
                 if call is not None:
                     item = call.sending(item)
                 try:
-                    if outgoing.ready:
-                        outgoing.send_now(item)
-                    else:
+                    if not outgoing.try_send(item):
                         await outgoing.send(item)
                 except RpcError as error:  # of the item: it is answered as a result would be
                     raise error.__cause__ or error from None

@@ -77,7 +77,10 @@ class StreamCall:
             await self._open()
         if self._peer is None:
             return self.take()
-        item = await self.items.__anext__()
+        items = self.items
+        if not items.queue:
+            await items.arrival()
+        item = items.take()
         return item if self.through is None else self._received(item)
 
     async def send(self, item: Any) -> None:
@@ -90,7 +93,8 @@ class StreamCall:
             await self._open()
         if self.through is not None:
             item = self._sending(item)
-        await self.outgoing.send(item)
+        if not self.outgoing.try_send(item):
+            await self.outgoing.send(item)
 
     async def end(self) -> None:
         """Send no more items; the call goes on until the callee ends it."""
