@@ -380,7 +380,7 @@ def test_our_own_commands_are_refused_where_too_much_is_queued() -> None:
         talk.session.ping(1)
     assert talk.session.queued <= 200
     assert talk.session.pending_calls == 1
-    assert talk.session.credit(stream) == 64
+    assert talk.session.credit(stream) == RpcLimits().stream_window
     talk.said()
     talk.call("m", [b"x" * 50])
     assert talk.session.state is SessionState.OPEN

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgpack
 
-from helianthus import Server
+from helianthus import RpcLimits, Server
 from helianthus.drivers.address import Address
 from helianthus.drivers.base import Driver, Listener
 from helianthus.drivers.choose import running_driver
@@ -18,7 +18,7 @@ from helianthus.protocols.machine import Action, Buffer, Closing, Outcome
 
 REQUEST, RESPONSE, NOTIFICATION, CANCEL, ITEM, END, CREDIT, PING, GOAWAY = range(9)
 
-HELLO = [NOTIFICATION, "helianthus.hello", [{"version": 1, "credit": 64}]]
+HELLO = [NOTIFICATION, "helianthus.hello", [{"version": 1, "credit": RpcLimits().stream_window}]]
 
 
 class RawMachine:

@@ -336,8 +336,8 @@ def test_messages_about_calls_that_do_not_exist(run_on_real: Ground) -> None:
     ("messages", "reason"),
     [
         (
-            [[REQUEST, 1, "probe.ignore", [], {"stream": 3}], *([ITEM, 1, n] for n in range(65))],
-            "credit (64)",
+            [[REQUEST, 1, "probe.ignore", [], {"stream": 3}], *([ITEM, 1, n] for n in range(257))],
+            "credit (256)",
         ),
         ([[REQUEST, 1, "probe.wait", [], {"stream": 1}], [ITEM, 1, "x"]], "stream it does not have"),
         ([[REQUEST, 1, "probe.ignore", [], {"stream": 3}], [END, 1], [ITEM, 1, "x"]], "stream"),

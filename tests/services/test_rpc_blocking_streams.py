@@ -24,7 +24,7 @@ from helianthus import (
     method,
 )
 
-WINDOW = 64
+WINDOW = 256
 
 
 class Flow(Service):

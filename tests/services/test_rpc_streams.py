@@ -13,7 +13,7 @@ from rpc_waiting import Waiting
 
 from helianthus import Client, Peer, RpcError, RpcLimits, Service, StatusCode, StreamCall, method
 
-WINDOW = 64
+WINDOW = 256
 """Items that may be under way: `RpcLimits.stream_window`."""
 
 

@@ -23,7 +23,9 @@ class RpcLimits:
             their number has come, five bytes after which nothing need follow.
         max_calls: Calls of ours without an answer, and requests of the peer's without one.
         max_streams: How many of each of these may be streams; the advice of RFC 9113, 6.5.2.
-        stream_window: Items that the peer may send on a stream before we have consumed any.
+        stream_window: Items that the peer may send on a stream before we have consumed any. With 64
+            and small items, both ends waited for each other half of the time; gRPC's window of
+            64 KiB is as many items of 256 bytes.
         max_request_bytes: All unanswered requests of the peer together; one beyond it is answered
             RESOURCE_EXHAUSTED.
         max_buffered_items: Stream items that nobody has consumed yet; above it reading pauses.
@@ -40,7 +42,7 @@ class RpcLimits:
     max_elements: int = attrs.field(default=MIB, validator=ge(16))
     max_calls: int = attrs.field(default=1000, validator=ge(0))
     max_streams: int = attrs.field(default=100, validator=ge(0))
-    stream_window: int = attrs.field(default=64, validator=[ge(1), le(MAX_MSGID)])
+    stream_window: int = attrs.field(default=256, validator=[ge(1), le(MAX_MSGID)])
     max_request_bytes: int = attrs.field(default=64 * MIB, validator=ge(0))
     max_buffered_items: int = attrs.field(default=16 * MIB, validator=ge(0))
     pause_reading_at: int = attrs.field(default=MIB, validator=ge(0))

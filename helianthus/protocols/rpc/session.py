@@ -292,6 +292,9 @@ class RpcSession(StreamingSession):
                         requests.bytes += size
                         events.append(RequestReceived(msgid, third, fourth, None, None, _UNARY))
                         continue
+                elif streams and message.__class__ is list and len(message) == 3 and message[0] is ITEM:
+                    self._on_item(message, now)
+                    continue
                 self._receive_message(message, now)
                 if self.closing is not _STAYS_OPEN:
                     return

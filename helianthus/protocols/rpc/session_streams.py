@@ -83,10 +83,11 @@ class StreamingSession(SessionBase):
     # -- messages: streams ----------------------------------------------------------------------------
 
     def _on_item(self, message: list[Any], now: float) -> None:
-        msgid = read_msgid(message, 3)
-        stream = self._streams.get(msgid)
+        stream = self._streams.get(message[1]) if len(message) == 3 and message[1].__class__ is int else None
         if stream is None:
+            read_msgid(message, 3)
             return  # the call ended while the item was under way
+        msgid = message[1]
         if not stream.receiving or stream.owed < 1:
             raise stream.fault(msgid)
         stream.owed -= 1

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+SEND_UP_TO = 256 * 1024
+"""Bytes queued for a peer above which items wait: a window of large ones would hold up for long what
+comes behind them on a slow line."""
+
 REPORTED_AT = 4096
 """Bytes of items that have been taken at which the session hears of it at the latest: below that, it
 may hold up reading for items that are gone."""
@@ -27,10 +31,12 @@ class IncomingItems(Generic[T]):
 
     Attributes:
         queue: The items that have come and their sizes in bytes.
+        bytes: Of all that have come, encoded.
     """
 
     def __init__(self, peer: Peer, msgid: int) -> None:
         self.queue: deque[tuple[T, int]] = deque()
+        self.bytes = 0
         self._peer = peer
         self._msgid = msgid
         self._taken = 0  # items that the session has not heard of
@@ -45,6 +51,7 @@ class IncomingItems(Generic[T]):
         if self._ended:
             self._peer.consumed(self._msgid, size, 1)
             return
+        self.bytes += size
         self.queue.append((item, size))
         if self._waiter is not None and len(self.queue) == 1:
             self._peer.arrived.append(self)
@@ -99,8 +106,12 @@ class IncomingItems(Generic[T]):
         while not self.ready:
             if self._waiter is not None and not self._waiter.done():
                 raise RuntimeError("two tasks iterate over the items of one stream; let one do it")
-            self._waiter = Waiter(asyncio.get_running_loop())
-            await self._waiter
+            self._waiter = waiter = Waiter(asyncio.get_running_loop())
+            try:
+                await waiter
+            finally:
+                if self._waiter is waiter:  # cancelled: it leads to the task, and that to the stream
+                    self._waiter = None
 
     def _report(self) -> None:
         """Tell the session what has been taken."""
@@ -126,7 +137,7 @@ class OutgoingItems:
         self._peer = peer
         self._session = peer.session
         self._output = peer.session.output
-        self._high_water = peer.high_water
+        self._high_water = min(SEND_UP_TO, peer.high_water)
         self._msgid = msgid
         self._waiters: list[Waiter] = []
         self._stopped: Exception | None = None
@@ -159,7 +170,8 @@ class OutgoingItems:
     async def send(self, item: Any) -> None:
         """Send as soon as the peer takes it; raises as `send_now` does."""
         while not self.try_send(item):
-            if self._peer.flushing:
+            link = self._peer.link
+            if link is not None and not link.unsent and self._output.size > self._high_water:
                 await asyncio.sleep(0)  # credit is there: the end of this turn makes room
             else:
                 waiter = Waiter(asyncio.get_running_loop())

@@ -49,7 +49,7 @@ from .cancel import CancelToken
 from .context import inherit, serving
 from .errors import RpcError
 from .gate import Gate
-from .items import IncomingItems
+from .items import SEND_UP_TO, IncomingItems
 from .service import ServedMethod
 from .serving import Serving
 from .stream import StreamCall
@@ -128,6 +128,7 @@ class Peer:
         self.calls: dict[int, Call] = {}
         # Weak, so that a stream which its user drops is cancelled rather than kept for ever.
         self._streams: WeakValueDictionary[int, StreamCall] = WeakValueDictionary()
+        self._readers: dict[int, IncomingItems[Any]] = {}  # of those streams
         self.arrived: list[IncomingItems[Any]] = []
         """Streams whose reader waits, and whose items have come with what is being handled."""
         self.max_calls = session.limits.max_calls
@@ -141,7 +142,7 @@ class Peer:
         self._astray = False  # whether an answer that no call awaits has been reported
         self._handlers: dict[type, Callable[[Any, bool], None]] = {
             CallFailed: self._on_call_failed,
-            ItemReceived: self._on_item,
+            ItemReceived: self._serving.on_item,
             CreditGranted: self._on_credit,
             StreamEnded: self._serving.on_stream_end,
             CancelReceived: self._serving.on_cancel,
@@ -329,6 +330,7 @@ class Peer:
         statistics = self.statistics.of(stream.method)
         statistics.bytes_out += self._output.size - queued
         stream.began(self, msgid, statistics)
+        self._readers[msgid] = stream.items
         self.wake()
 
     # -- what calls and streams ask for -------------------------------------------------------------
@@ -376,14 +378,14 @@ class Peer:
         call = self.calls.pop(msgid, None)
         if call is not None:
             call.statistics.ended(self.now() - call.started, StatusCode.CANCELLED)
-        self._streams.pop(msgid, None)
+        self._take_stream(msgid)
         self.session.cancel(msgid)
         self._admit(direct=False)
         self.wake()
 
     def may_send(self, msgid: int) -> bool:
         """Whether an item can be sent on a call's stream now."""
-        return self.session.credit(msgid) > 0 and self.session.queued <= self.high_water
+        return self.session.credit(msgid) > 0 and self.session.queued <= min(SEND_UP_TO, self.high_water)
 
     def send_item(self, msgid: int, item: Any) -> int:
         """Send a stream item; gives its bytes, and raises `RpcError` where it cannot be sent."""
@@ -436,7 +438,7 @@ class Peer:
         loop = self.loop
         direct = loop is not None and asyncio.current_task(loop) is None
         now = self.now()
-        take_call, serve = self.calls.pop, self._serving.serve
+        take_call, serve, readers = self.calls.pop, self._serving.serve, self._readers
         for event in events:
             kind = event.__class__
             if kind is ResponseReceived:
@@ -450,6 +452,8 @@ class Peer:
                     self._on_stream_result(event, direct)  # type: ignore[arg-type]
             elif kind is RequestReceived:
                 serve(event)  # type: ignore[arg-type]
+            elif kind is ItemReceived and event.msgid in readers:  # type: ignore[union-attr]
+                readers[event.msgid].push(event.item, event.size)  # type: ignore[union-attr]
             else:
                 self._handlers[kind](event, direct)
         if self.arrived:
@@ -494,23 +498,19 @@ class Peer:
             call.statistics.bytes_in += event.size
             call.finish(None, error, direct=direct)
             return
-        stream = self._streams.pop(event.msgid, None)
+        stream = self._take_stream(event.msgid)
         if stream is not None:
             stream.ended(None, error, direct=direct)
 
     def _on_stream_result(self, event: ResponseReceived, direct: bool) -> None:
-        stream = self._streams.pop(event.msgid, None)
+        stream = self._take_stream(event.msgid)
         if stream is not None:
             stream.statistics.bytes_in += event.size
             stream.ended(event.result, None, direct=direct)
 
-    def _on_item(self, event: ItemReceived, direct: bool) -> None:
-        stream = self._streams.get(event.msgid)
-        if stream is not None:
-            stream.items.push(event.item, event.size)
-            stream.statistics.bytes_in += event.size
-        else:
-            self._serving.on_item(event, direct)
+    def _take_stream(self, msgid: int) -> StreamCall | None:
+        self._readers.pop(msgid, None)
+        return self._streams.pop(msgid, None)
 
     def _wake_readers(self, *, direct: bool) -> None:
         """Let those go on whose items have come."""

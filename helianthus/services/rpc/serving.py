@@ -287,8 +287,6 @@ class Serving:
                     self.report(event.msgid, call.method.name, error)
                     self._cancel(run, error_of(call.method.name, error))
             run.items.push(item, event.size)
-            if event.msgid in self._begun:
-                self._begun[event.msgid].statistics.bytes_in += event.size
         else:
             self.peer.consumed(event.msgid, event.size, 1)
 
@@ -522,8 +520,12 @@ class Serving:
     def _end_run(self, run: _Run, method: str, result: Any, failure: BaseException | None) -> None:
         msgid = run.msgid
         self._detached.pop(run, None)
-        if run.outgoing is not None and msgid in self._begun:
-            self._begun[msgid].statistics.bytes_out += run.outgoing.bytes
+        if msgid in self._begun:
+            statistics = self._begun[msgid].statistics
+            if run.outgoing is not None:
+                statistics.bytes_out += run.outgoing.bytes
+            if run.items is not None:
+                statistics.bytes_in += run.items.bytes
         if msgid is None and run in self._notified:
             del self._notified[run]
             if isinstance(failure, Exception) and (run.stopped is None or is_fault(failure)):

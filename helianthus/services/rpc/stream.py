@@ -255,6 +255,7 @@ class StreamCall:
         if self._peer is not None:
             self.statistics.ended(self._peer.now() - self._started, code)
             self.statistics.bytes_out += self.outgoing.bytes
+            self.statistics.bytes_in += self.items.bytes
 
     def enter_middleware(self) -> bool:
         """Begin with what the middleware makes of the call; False where it has answered already."""
