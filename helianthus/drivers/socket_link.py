@@ -88,7 +88,7 @@ class SocketLink(Link[E]):
         super().__init__(reactor, machine, handler, peer_address)
         self._reactor = reactor
         self._socket: socket.socket | None = None
-        self._queue: deque[memoryview] = deque()
+        self._queue: list[memoryview] = []
         self._queued = 0
         self._hung_up = False  # announced once: reading must go on to the end of the stream
 
@@ -202,23 +202,22 @@ class SocketLink(Link[E]):
         queue = self._queue
         while queue:
             try:
-                if len(queue) == 1:
-                    sent = self.sock.send(queue[0])
-                else:
-                    sent = self.sock.sendmsg([queue[i] for i in range(min(len(queue), _GATHER))])
+                sent = self.sock.sendmsg(queue[:_GATHER]) if len(queue) > 1 else self.sock.send(queue[0])
             except OSError as error:
                 if error.errno not in _WOULD_BLOCK:
                     self._lost(from_os_error(error, self.peer_address))
                 return
             self._queued -= sent
             self._progress_at = self._driver.now()
+            gone = 0  # buffers that have been sent whole
             while sent:
-                first = queue[0]
+                first = queue[gone]
                 if sent < len(first):
-                    queue[0] = first[sent:]
+                    queue[gone] = first[sent:]
                     break
                 sent -= len(first)
-                queue.popleft()
+                gone += 1
+            del queue[:gone]
 
     def _shut_down_writing(self) -> None:
         try:

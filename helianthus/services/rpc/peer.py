@@ -140,20 +140,6 @@ class Peer:
         self.congested = False
         """Whether new calls should wait because too much is queued."""
         self._astray = False  # whether an answer that no call awaits has been reported
-        self._handlers: dict[type, Callable[[Any, bool], None]] = {
-            CallFailed: self._on_call_failed,
-            ItemReceived: self._serving.on_item,
-            CreditGranted: self._on_credit,
-            StreamEnded: self._serving.on_stream_end,
-            CancelReceived: self._serving.on_cancel,
-            RequestExpired: self._serving.on_expired,
-            NotificationReceived: self._serving.on_notification,
-            HelloReceived: lambda event, direct: owner.peer_said_hello(self),
-            GoawayReceived: lambda event, direct: owner.peer_going_away(self, event.reason),
-            PongReceived: lambda event, direct: None,
-            UnexpectedResponse: self._on_unexpected_response,
-            ConnectionFailed: self._on_connection_failed,
-        }
 
     @property
     def address(self) -> str:
@@ -455,7 +441,7 @@ class Peer:
             elif kind is ItemReceived and event.msgid in readers:  # type: ignore[union-attr]
                 readers[event.msgid].push(event.item, event.size)  # type: ignore[union-attr]
             else:
-                self._handlers[kind](event, direct)
+                _HANDLERS[kind](self, event, direct)
         if self.arrived:
             self._wake_readers(direct=direct)
         if self._serving.burst is not None:
@@ -564,6 +550,23 @@ class Peer:
         elif isinstance(error, ExtensionsMissing):  # a peer that has answered a call says hello no more
             code = StatusCode.UNIMPLEMENTED if self._answered else StatusCode.UNAVAILABLE
         return RpcError(code, str(error), maybe_executed=False)
+
+
+_HANDLERS: dict[type, Callable[[Peer, Any, bool], None]] = {
+    CallFailed: Peer._on_call_failed,
+    ItemReceived: lambda peer, event, direct: peer._serving.on_item(event, direct),
+    CreditGranted: Peer._on_credit,
+    StreamEnded: lambda peer, event, direct: peer._serving.on_stream_end(event, direct),
+    CancelReceived: lambda peer, event, direct: peer._serving.on_cancel(event, direct),
+    RequestExpired: lambda peer, event, direct: peer._serving.on_expired(event, direct),
+    NotificationReceived: lambda peer, event, direct: peer._serving.on_notification(event, direct),
+    HelloReceived: lambda peer, event, direct: peer._owner.peer_said_hello(peer),
+    GoawayReceived: lambda peer, event, direct: peer._owner.peer_going_away(peer, event.reason),
+    PongReceived: lambda peer, event, direct: None,
+    UnexpectedResponse: Peer._on_unexpected_response,
+    ConnectionFailed: Peer._on_connection_failed,
+}
+"""What becomes of events that are not among the frequent ones; one table for all peers."""
 
 
 def _is_answer(event: RpcEvent) -> bool:

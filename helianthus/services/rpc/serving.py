@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +103,7 @@ class Serving:
         self._detached: dict[_Run, None] = {}  # they run on, though their own caller has gone
         self._at_gate: dict[int, ServedCall] = {}  # what has not begun to run there, or not yet
         self._dropping = False  # notifications, and that has been reported
-        self._held: deque[RequestReceived | Waiter] = deque()  # until there is room for answers
+        self._held: list[RequestReceived | Waiter] = []  # until there is room for answers
         self._resume_due = False
 
     @property
@@ -352,7 +351,7 @@ class Serving:
         self._resume_due = False
         held, session, high_water = self._held, self._session, self.peer.high_water
         while held and session.queued <= high_water:
-            waiting = held.popleft()
+            waiting = held.pop(0)
             if isinstance(waiting, Waiter):
                 waiting.finish(None, None, direct=asyncio.current_task(self.peer.loop) is None)
             elif session.awaits_answer(waiting.msgid):
