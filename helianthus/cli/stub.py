@@ -106,7 +106,7 @@ def _name_methods(service: Described) -> tuple[list[_Named], list[str]]:
     for method in usable_first:
         served = method.name.removeprefix(prefix)
         layout = lay_out(method)
-        if served == method.name:
+        if served in ("", method.name):
             left_out.append(f"{_quoted(method.name)} is left out: it is no method of this service")
         elif layout.impossible:
             parameter = _quoted(layout.impossible)
