@@ -18,6 +18,7 @@ from ..protocols.rpc import Flow, StatusCode
 from ..protocols.rpc.load import Load
 from ..services.rpc import Client, RpcError, connect
 from .call import read_arguments
+from .credentials import credentials
 from .described import NotDescribed, describe
 from .load import run_load
 from .load_report import report_lines
@@ -151,7 +152,9 @@ def command(
 async def _measure(test: _Test) -> dict[str, Any]:
     async with contextlib.AsyncExitStack() as stack:
         clients = [
-            await stack.enter_async_context(connect(test.url, extensions=not test.plain))
+            await stack.enter_async_context(
+                connect(test.url, extensions=not test.plain, credentials=credentials())
+            )
             for _ in range(test.connections)
         ]
         flow = await _connected(clients, test)

@@ -8,6 +8,7 @@ import time
 import click
 
 from ..services.rpc import connect
+from .credentials import credentials
 from .described import Described, Method, NotDescribed, describe, list_services
 from .options import some_seconds, url
 from .output import Failed, printable
@@ -52,7 +53,7 @@ async def _ask(url: str, service: str | None, deadline: float) -> list[Described
     def remaining() -> float:
         return deadline - time.monotonic()
 
-    async with connect(url) as client:
+    async with connect(url, credentials=credentials()) as client:
         try:
             names = [service] if service is not None else await list_services(client, remaining())
             return [await describe(client, name, remaining()) for name in names]
