@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Sequence
 from typing import IO, Any
 
 import attrs
@@ -94,7 +95,7 @@ def command(
     request = _Request(
         url=url,
         method=method,
-        params=[_argument(number, text) for number, text in enumerate(arguments, 1)],
+        params=read_arguments(arguments),
         keywords=_keywords(keywords),
         items=items,
         deadline=None if timeout is None else time.monotonic() + timeout,
@@ -104,6 +105,15 @@ def command(
 
 
 # -- reading the command line ---------------------------------------------------------------------------
+
+
+def read_arguments(arguments: Sequence[str]) -> list[Any]:
+    """Positional parameters, each of them JSON.
+
+    Raises:
+        click.UsageError: One is not.
+    """
+    return [_argument(number, text) for number, text in enumerate(arguments, 1)]
 
 
 def _argument(number: int, text: str) -> Any:

@@ -19,6 +19,33 @@ class NotDescribed(Exception):
 
 
 @attrs.frozen
+class MethodParameter:
+    """One parameter of a method.
+
+    Attributes:
+        name: Its name.
+        type: Its type, as the node writes it.
+        required: Whether a caller must give it.
+        variadic: Whether it takes any number of positional values.
+        positional: Whether it can be given by its position.
+        keyword: Whether it can be given by its name.
+        default: Its default in Python's notation, where the node tells.
+    """
+
+    name: str
+    type: str
+    required: bool
+    variadic: bool
+    positional: bool
+    keyword: bool
+    default: str | None
+
+    def __str__(self) -> str:
+        default = "" if self.required or self.variadic else f" = {self.default or '...'}"
+        return f"{'*' if self.variadic else ''}{self.name}: {self.type}{default}"
+
+
+@attrs.frozen
 class Method:
     """One method of a service.
 
@@ -26,15 +53,43 @@ class Method:
         name: Its full name.
         doc: Its documentation, or nothing.
         flow: Which ends send stream items.
-        parameters: What a caller gives, as it would stand in source code.
-        returns: The type of the result, or of the items that it streams.
+        params: What a caller gives.
+        keywords: The type of what can be given under any other name, or None.
+        items: The type of the items that a caller streams, or None.
+        returned: What it is annotated to return; for a stream, an iterator.
     """
 
     name: str
     doc: str
     flow: Flow
-    parameters: str
-    returns: str
+    params: list[MethodParameter]
+    keywords: str | None
+    items: str | None
+    returned: str
+
+    @property
+    def parameters(self) -> str:
+        """What a caller gives, as it would stand in source code."""
+        positional = [p for p in self.params if p.positional or p.variadic]
+        only_by_position = sum(not p.keyword and not p.variadic for p in positional)
+        only_by_name = [p for p in self.params if not p.positional and not p.variadic]
+        parts = list(map(str, positional))
+        if only_by_position:
+            parts.insert(only_by_position, "/")
+        if only_by_name and not any(p.variadic for p in positional):
+            parts.append("*")
+        parts += map(str, only_by_name)
+        if self.keywords is not None:
+            parts.append(f"**: {self.keywords}")
+        if self.flow & Flow.FROM_CALLER:
+            parts.append(f"stream of {self.items}")
+        return ", ".join(parts)
+
+    @property
+    def returns(self) -> str:
+        """What a caller gets, in words."""
+        stream = _STREAM.fullmatch(self.returned)
+        return self.returned if stream is None else f"stream of {stream['item'] or 'Any'}"
 
 
 @attrs.frozen
@@ -74,7 +129,7 @@ async def describe(client: Client, service: str, timeout: float | None) -> Descr
     try:
         methods = [_method(method) for method in raw["methods"]]
         return Described(str(raw["name"]), str(raw["doc"]), {method.name: method for method in methods}, raw)
-    except (TypeError, KeyError, ValueError):
+    except (AttributeError, TypeError, KeyError, ValueError):
         raise NotDescribed(f"the answer to node.describe({service!r}) is no description") from None
 
 
@@ -90,18 +145,29 @@ async def _ask(client: Client, method: str, timeout: float | None, *params: Any)
 
 def _method(raw: Any) -> Method:
     flow = Flow(raw["flow"])
-    parts = [_parameter(parameter) for parameter in raw["params"]]
-    if flow & Flow.FROM_CALLER:
-        parts.append(f"stream of {raw['items']}")
-    return Method(str(raw["name"]), str(raw["doc"]), flow, ", ".join(parts), _returns(str(raw["returns"])))
+    return Method(
+        name=str(raw["name"]),
+        doc=str(raw["doc"]),
+        flow=flow,
+        params=[_parameter(parameter) for parameter in raw["params"]],
+        keywords=_text_or_none(raw.get("keywords")),
+        items=str(raw["items"]) if flow & Flow.FROM_CALLER else None,
+        returned=str(raw["returns"]),
+    )
 
 
-def _parameter(raw: Any) -> str:
-    star = "*" if raw["variadic"] else ""
-    default = "" if raw["required"] or raw["variadic"] else " = ..."
-    return f"{star}{raw['name']}: {raw['type']}{default}"
+def _parameter(raw: Any) -> MethodParameter:
+    variadic = bool(raw["variadic"])
+    return MethodParameter(
+        name=str(raw["name"]),
+        type=str(raw["type"]),
+        required=bool(raw["required"]),
+        variadic=variadic,
+        positional=bool(raw.get("positional", not variadic)),  # nodes of an older version do not tell
+        keyword=bool(raw.get("keyword", not variadic)),
+        default=_text_or_none(raw.get("default")),
+    )
 
 
-def _returns(text: str) -> str:
-    stream = _STREAM.fullmatch(text)
-    return text if stream is None else f"stream of {stream['item'] or 'Any'}"
+def _text_or_none(raw: Any) -> str | None:
+    return None if raw is None else str(raw)

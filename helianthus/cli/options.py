@@ -35,3 +35,14 @@ def some_seconds(value: str | float) -> float:
     if not number:
         raise click.BadParameter("nothing can be done in 0 seconds; give more, or leave the option out")
     return number
+
+
+def rate(value: str | float) -> float:
+    """Read a number of things a second."""
+    try:
+        number = float(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no number of calls a second") from None
+    if not math.isfinite(number) or number <= 0:
+        raise click.BadParameter(f"{value!r} is no rate; give calls a second, more than 0")
+    return number

@@ -35,16 +35,16 @@ def check_driver(name: str | None, where: str | None = None) -> None:
         raise Misconfigured(f"{where}: the sim driver knows simulated networks only; choose another")
 
 
-def run_client(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run what calls a node, on the driver that HELIANTHUS_DRIVER names.
+def run_client(work: Callable[[], Coroutine[Any, Any, T]], driver_name: str | None = None) -> T:
+    """Run what calls a node, on a driver; by default the one that HELIANTHUS_DRIVER names.
 
     Raises:
         Failed: A call ended without a result.
         Misconfigured: There is no such driver.
     """
-    check_driver(None)
+    check_driver(driver_name, None if driver_name is None else "--driver")
     try:
-        return run(work())
+        return run(work(), driver=driver_name)
     except RpcError as error:
         raise Failed(_explain(error)) from None
 

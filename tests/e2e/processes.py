@@ -53,13 +53,14 @@ class Running:
         cwd: Path | None = None,
         env: dict[str, str] | None = None,
         own_group: bool = False,
+        typed: bool = False,
     ) -> None:
         self.process = subprocess.Popen(
             command,
             shell=isinstance(command, str),
             cwd=cwd,
             env=env,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if typed else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -78,6 +79,12 @@ class Running:
             for line in output:
                 self._queue.put(line.rstrip("\n"))
         self._queue.put(None)
+
+    def type(self, line: str) -> None:
+        """Give it a line of input; only if it was started to be `typed` at."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
 
     @property
     def output(self) -> str:
@@ -119,6 +126,9 @@ class Running:
                 os.killpg(self.process.pid, signal.SIGKILL)
             else:
                 self.process.kill()
+        if self.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
         self.process.wait()
         self._reader.join()
         while not self._queue.empty():

@@ -14,7 +14,9 @@ from typing import Any, TypeVar, overload
 from ...protocols.rpc import Flow
 from .context import CallContext, serving
 from .middleware import Middleware, chain_for
-from .signature import Signature, annotations_of, type_text
+from .signature import Signature, annotations_of
+from .stream_types import STREAM_TYPES
+from .type_text import type_text
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -149,15 +151,14 @@ class ServedMethod:
 
     def describe(self) -> dict[str, Any]:
         """What reflection tells of it."""
+        others = self.signature.other_keywords
         return {
             "name": self.name,
             "doc": inspect.getdoc(self.function) or "",
             "kind": self.kind.value,
             "flow": int(self.flow),
-            "params": [
-                {"name": p.name, "type": p.type_text, "required": p.required, "variadic": p.variadic}
-                for p in self.signature.parameters
-            ],
+            "params": [parameter.describe() for parameter in self.signature.parameters],
+            "keywords": others.type_text if others is not None else None,
             "items": self._item_type(self.items),
             "returns": self.signature.returns,
         }
@@ -218,8 +219,8 @@ def declared_method(declaration: type, attribute: str) -> tuple[str, bool, tuple
 
     Returns:
         The name under which the method is served; whether it streams to its caller: it is a
-        generator, or is annotated to return an iterator, as protocols and stubs do; and the names
-        of its positional parameters.
+        generator, or is annotated to return an iterator or one of `helianthus.stubs`, as protocols
+        and stubs do; and the names of its positional parameters.
 
     Raises:
         AttributeError: The class declares no such method.
@@ -231,7 +232,7 @@ def declared_method(declaration: type, attribute: str) -> tuple[str, bool, tuple
     streams = inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function)
     if not streams and not inspect.iscoroutinefunction(function):
         returned = hints.get("return")
-        streams = (typing.get_origin(returned) or returned) in (*_STREAMS, *_BLOCKING_STREAMS)
+        streams = (typing.get_origin(returned) or returned) in (*_STREAMS, *_BLOCKING_STREAMS, *STREAM_TYPES)
     positional = tuple(
         name
         for name, parameter in list(inspect.signature(function).parameters.items())[1:]  # without `self`

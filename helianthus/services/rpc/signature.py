@@ -21,6 +21,7 @@ import attrs
 
 from ...protocols.rpc import StatusCode
 from .errors import NotRun, RpcError
+from .type_text import default_text, type_text
 
 Check = Callable[[Any], bool]
 
@@ -53,6 +54,7 @@ class Parameter:
         variadic: Whether it takes any number of positional values.
         positional: Whether it can be given by its position.
         keyword: Whether it can be given by its name.
+        default_text: Its default as text, where it has a short one.
     """
 
     name: str
@@ -61,8 +63,21 @@ class Parameter:
     variadic: bool
     positional: bool
     keyword: bool
+    default_text: str | None
     _classes: frozenset[type[Any]] | None
     _check: Check | None
+
+    def describe(self) -> dict[str, Any]:
+        """What reflection tells of it."""
+        return {
+            "name": self.name,
+            "type": self.type_text,
+            "required": self.required,
+            "variadic": self.variadic,
+            "positional": self.positional,
+            "keyword": self.keyword,
+            "default": self.default_text,
+        }
 
     def accepts(self, value: Any) -> bool:
         """Whether a decoded value has the parameter's type."""
@@ -81,6 +96,7 @@ class Signature:
 
     Attributes:
         parameters: In order.
+        other_keywords: What stands for all other names, or None.
         returns: The type of the result, as text.
     """
 
@@ -93,7 +109,7 @@ class Signature:
         self._positional = [p for p in self.parameters if p.positional]
         self._rest = next((p for p in self.parameters if p.variadic), None)
         self._by_name = {p.name: p for p in self.parameters if p.keyword}
-        self._other_keywords = next((_parameter(p, hints) for p in given if p.kind is p.VAR_KEYWORD), None)
+        self.other_keywords = next((_parameter(p, hints) for p in given if p.kind is p.VAR_KEYWORD), None)
         self._required = [p for p in self.parameters if p.required]
         self._accepted = self._plain_cases()
 
@@ -140,7 +156,7 @@ class Signature:
 
     def _check_keywords(self, params: dict[str, Any]) -> None:
         for name, value in params.items():
-            parameter = self._by_name.get(name, self._other_keywords)
+            parameter = self._by_name.get(name, self.other_keywords)
             if parameter is None:
                 raise self._invalid(f"has no parameter {name!r} that can be given by name")
             self._check_value(parameter, value, name)
@@ -190,15 +206,6 @@ def _resolve_one_by_one(function: Callable[..., Any]) -> dict[str, Any]:
     return resolved
 
 
-def type_text(annotation: Any) -> str:
-    """Write an annotation as it stands in source code."""
-    if annotation is None or annotation is type(None):
-        return "None"
-    if isinstance(annotation, type) and not typing.get_args(annotation):
-        return annotation.__qualname__
-    return str(annotation).replace("typing.", "").replace("collections.abc.", "").replace("NoneType", "None")
-
-
 def _parameter(parameter: inspect.Parameter, hints: dict[str, Any]) -> Parameter:
     annotation = hints.get(parameter.name, Any)
     variadic = parameter.kind is parameter.VAR_POSITIONAL
@@ -209,6 +216,7 @@ def _parameter(parameter: inspect.Parameter, hints: dict[str, Any]) -> Parameter
         variadic=variadic,
         positional=parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD),
         keyword=parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD),
+        default_text=default_text(parameter.default),
         classes=_PLAIN.get(annotation) if isinstance(annotation, collections.abc.Hashable) else None,
         check=_check_for(annotation),
     )
