@@ -4,7 +4,7 @@ from .drivers.base import Driver
 from .drivers.choose import driver, run
 from .protocols.auth import Identity, Rules
 from .protocols.policies import AdmissionLimits, ConcurrencyLimit, IdempotencyLimits, Rate
-from .protocols.rpc import CallStatistics, KeepAlive, RpcLimits, StatisticsTable, StatusCode
+from .protocols.rpc import CallStatistics, KeepAlive, RpcLimits, StatisticsTable, StatusCode, TypeRegistry
 from .services.rpc import (
     Authentication,
     Authenticator,
@@ -81,6 +81,7 @@ __all__ = [
     "StatusCode",
     "StreamCall",
     "TokenAuthenticator",
+    "TypeRegistry",
     "connect",
     "connect_sync",
     "current_call",

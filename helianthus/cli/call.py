@@ -19,7 +19,7 @@ from .items import read_items
 from .options import some_seconds, url
 from .output import Failed, Misconfigured
 from .running import run_client
-from .values import NotJson, from_json, to_json
+from .values import AnyTypes, NotJson, from_json, to_json
 
 _RESERVED = ("cancel", "meta", "timeout")  # keywords that `Client.call` takes for itself
 
@@ -152,7 +152,9 @@ def _hint(text: str, error: ValueError) -> str:
 
 
 async def _call(request: _Request) -> None:
-    async with connect(request.url, extensions=not request.plain, credentials=credentials()) as client:
+    async with connect(
+        request.url, extensions=not request.plain, types=AnyTypes(), credentials=credentials()
+    ) as client:
         described = None if request.plain else await _describe(client, request)
         if request.items is not None and described is not None and not described.flow & Flow.FROM_CALLER:
             raise click.UsageError(f"{request.method} takes no stream items; leave --items out")

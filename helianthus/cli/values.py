@@ -7,23 +7,59 @@ JSON lacks some of what MessagePack carries. Such a value is written as an objec
 | `{"$bytes": "aGk="}` | bytes, in Base64 |
 | `{"$float": "NaN"}` | a number that JSON has no digits for; also `Infinity` and `-Infinity` |
 | `{"$map": [[1, "one"]]}` | a map with keys that are no strings, or whose only key begins with `$` |
-| `{"$timestamp": [seconds, nanoseconds]}` | a timestamp, since 1970 |
+| `{"$timestamp": [seconds, nanoseconds]}` | a timestamp, since 1970; a `datetime` |
+| `{"$uuid": "12345678-…"}`, `{"$decimal": "1.50"}` | |
+| `{"$date": "2024-02-29"}`, `{"$time": "12:30:00"}` | |
+| `{"$timedelta": [days, seconds, microseconds]}` | |
+| `{"$object": ["Point", {"x": 1}]}` | an object of a class that is registered at the other end |
 | `{"$ext": [5, "aGk="]}` | an application's own type, by number |
 """
 
 from __future__ import annotations
 
 import base64
+import datetime
 import json
 import math
+import uuid
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
+import attrs
 import msgpack
+
+from ..protocols.rpc import Codec, RegisteredType, TypeRegistry
 
 
 class NotJson(ValueError):
     """The text is no JSON at all."""
+
+
+@attrs.frozen
+class AnyObject:
+    """An object of a class that is not known here: its name, and what it travels as."""
+
+    name: str
+    value: Any
+
+
+class AnyTypes(TypeRegistry):
+    """Takes objects of any class for what they are on the wire, and sends such."""
+
+    def of_name(self, name: str) -> RegisteredType | None:
+        """How one with this name is read."""
+        return RegisteredType(name, AnyObject, _same, lambda value: AnyObject(name, value))
+
+    def named(self, value: Any) -> RegisteredType | None:
+        """How a value is sent."""
+        if not isinstance(value, AnyObject):
+            return None
+        return RegisteredType(value.name, AnyObject, lambda one: one.value, _same)
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 _FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -57,7 +93,7 @@ def from_json(text: str | bytes) -> Any:
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotJson(f"is no JSON: {error}") from None
     try:
-        msgpack.packb(value)
+        Codec(types=AnyTypes()).encoder(None).pack((0, 0, "", value))
     except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"cannot be sent: {error}") from None
     return value
@@ -79,7 +115,25 @@ def _to_plain(value: Any) -> Any:
         return {"$float": "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
     if isinstance(value, msgpack.Timestamp):
         return {"$timestamp": [value.seconds, value.nanoseconds]}
+    if isinstance(value, datetime.datetime):
+        since = value - _EPOCH
+        return {"$timestamp": [since.days * 86400 + since.seconds, since.microseconds * 1000]}
+    for kind, tag, write in _WRITERS:
+        if isinstance(value, kind):
+            return {tag: write(value)}
     return value
+
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
+_WRITERS: tuple[tuple[type, str, Callable[[Any], Any]], ...] = (
+    (uuid.UUID, "$uuid", str),
+    (Decimal, "$decimal", str),
+    (datetime.date, "$date", datetime.date.isoformat),
+    (datetime.time, "$time", datetime.time.isoformat),
+    (datetime.timedelta, "$timedelta", lambda value: [value.days, value.seconds, value.microseconds]),
+    (AnyObject, "$object", lambda value: [value.name, _to_plain(value.value)]),
+)
 
 
 def _map_to_plain(value: dict[Any, Any]) -> dict[str, Any]:
@@ -108,7 +162,7 @@ def _from_object(pairs: list[tuple[str, Any]]) -> Any:
         if read is not None:
             try:
                 return read(content)
-            except (ValueError, TypeError, KeyError, OverflowError):
+            except (ValueError, TypeError, KeyError, OverflowError, ArithmeticError):
                 raise ValueError(f"cannot be sent: {json.dumps(content, default=repr)} is no {tag}") from None
     return value
 
@@ -123,4 +177,10 @@ _TAGS: dict[str, Callable[[Any], Any]] = {
     "$map": dict,
     "$timestamp": lambda content: msgpack.Timestamp(*content),
     "$ext": lambda content: msgpack.ExtType(content[0], _from_base64(content[1])),
+    "$uuid": uuid.UUID,
+    "$decimal": Decimal,
+    "$date": datetime.date.fromisoformat,
+    "$time": datetime.time.fromisoformat,
+    "$timedelta": lambda content: datetime.timedelta(*content),
+    "$object": lambda content: AnyObject(*content),
 }

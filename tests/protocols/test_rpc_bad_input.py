@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import gc
 import random
 import struct
@@ -72,6 +73,7 @@ UNREADABLE = {
     "10,000 lists in each other": b"\x91" * 10_000,
     "10,000 maps in each other": b"\x81\xa1k" * 10_000,
     "10,000 keys in each other": b"\x81" * 10_000,
+    "a timestamp beyond the year 9999": b"\x93\x02\xa1n\x91\xc7\x0c\xff" + bytes(4) + b"\x7f" + bytes(7),
     "a timestamp of five bytes": b"\x93\x02\xa1n\x91\xc7\x05\xff" + bytes(5),
     "a timestamp with too many nanoseconds": b"\x93\x02\xa1n\x91\xd7\xff" + b"\xff" * 8,
     "a long timestamp with too many nanoseconds": b"\x93\x02\xa1n\x91\xc7\x0c\xff" + b"\xff" * 12,
@@ -106,7 +108,10 @@ def test_the_good_messages_of_the_same_read_are_kept(data: bytes) -> None:
 
 
 READABLE = {
-    "a timestamp": (msgpack.Timestamp(1, 2), b"\xd7\xff" + struct.pack(">Q", (2 << 34) | 1)),
+    "a timestamp": (
+        datetime.datetime(1970, 1, 1, 0, 0, 1, 2, tzinfo=datetime.UTC),
+        b"\xd7\xff" + struct.pack(">Q", (2999 << 34) | 1),
+    ),
     "a foreign extension": (msgpack.ExtType(42, b"x"), b"\xd4\x2ax"),
     "a number as a key": ({1: 2}, b"\x81\x01\x02"),
     "NaN as a key, twice": (

@@ -78,7 +78,7 @@ def busy_talk(**options: Any) -> Talk:
 
 def snapshot(session: RpcSession) -> dict[str, Any]:
     """Everything that a session is, apart from the coders, which keep nothing between messages."""
-    coders = ("_encode", "_encoder", "_decoder")
+    coders = ("_encode", "_encoder", "_decoder", "_codec")
     state = {name: value for name, value in vars(session).items() if name not in coders}
     return copy.deepcopy(
         {

@@ -18,7 +18,11 @@ from helianthus.protocols.machine import Action, Buffer, Closing, Outcome
 
 REQUEST, RESPONSE, NOTIFICATION, CANCEL, ITEM, END, CREDIT, PING, GOAWAY = range(9)
 
-HELLO = [NOTIFICATION, "helianthus.hello", [{"version": 1, "credit": RpcLimits().stream_window}]]
+HELLO = [
+    NOTIFICATION,
+    "helianthus.hello",
+    [{"version": 1, "credit": RpcLimits().stream_window, "codecs": ["json"]}],
+]
 
 
 class RawMachine:

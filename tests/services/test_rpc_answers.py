@@ -43,7 +43,7 @@ RESULTS: dict[str, Any] = {
 UNSENDABLE: dict[str, Any] = {
     "object": object(),
     "set": {1, 2},
-    "nested": [1, {"a": [decimal.Decimal(1)]}],
+    "nested": [1, {"a": [decimal.Context()]}],
     "too_big": 2**64,
     "function": len,
     "surrogate": "\udcff",

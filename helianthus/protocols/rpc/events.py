@@ -27,10 +27,14 @@ class HelloReceived:
     Attributes:
         version: Of the extensions; at least 1.
         credit: Items that it takes on a new stream before it grants more.
+        codecs: What it takes payloads in besides MessagePack, such as "json" and "zstd".
+        codec: What it wants to be sent payloads in.
     """
 
     version: int
     credit: int
+    codecs: tuple[str, ...] = ()
+    codec: str = "msgpack"
 
 
 @attrs.define
@@ -163,6 +167,29 @@ class UnexpectedResponse:
     msgid: int
 
 
+@attrs.define
+class NotificationUnreadable:
+    """A notification was dropped, because its parameters hold a value that cannot be read."""
+
+    method: str
+    reason: str
+
+
+@attrs.define
+class ItemUnreadable:
+    """A stream item was dropped, because it holds a value that cannot be read; end its call.
+
+    Attributes:
+        msgid: The call's id, whoever made the call.
+        size: Bytes to give back to `consumed`.
+        reason: What could not be read.
+    """
+
+    msgid: int
+    size: int
+    reason: str
+
+
 RpcEvent: TypeAlias = (
     HelloReceived
     | RequestReceived
@@ -177,5 +204,7 @@ RpcEvent: TypeAlias = (
     | GoawayReceived
     | PongReceived
     | UnexpectedResponse
+    | NotificationUnreadable
+    | ItemUnreadable
     | ConnectionFailed
 )

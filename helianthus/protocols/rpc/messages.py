@@ -96,7 +96,14 @@ def read_hello(params: Any) -> HelloReceived:
     version, credit = hello.get("version"), hello.get("credit", 0)
     if version.__class__ is not int or version < 1 or credit.__class__ is not int or credit < 0:
         raise RemoteProtocolError(f"{HELLO} must name a version of 1 or more and a credit of 0 or more")
-    return HelloReceived(version, credit)
+    codecs, codec = hello.get("codecs", []), hello.get("codec", "msgpack")
+    if codecs.__class__ is not list or codec.__class__ is not str or not all(map(_is_text, codecs)):
+        raise RemoteProtocolError(f"the codecs of {HELLO} must be an array of strings, its codec a string")
+    return HelloReceived(version, credit, tuple(codecs), codec)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def read_method(method: Any, message: list[Any]) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 
 from ..errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
 from ..machine import Buffer, Closing
+from .encoder import UNPACKABLE, unencodable
 from .events import (
     CallFailed,
     CancelReceived,
@@ -30,6 +31,7 @@ from .events import (
     ResponseReceived,
     UnexpectedResponse,
 )
+from .extension_types import Unreadable
 from .messages import (
     Params,
     call_deadline,
@@ -49,6 +51,7 @@ from .session_state import SessionInput, SessionState
 from .session_streams import StreamingSession
 from .status import StatusCode
 from .stream_state import StreamState
+from .unreadable import sort_out
 from .wire import (
     CANCEL,
     CREDIT,
@@ -61,12 +64,10 @@ from .wire import (
     PING,
     REQUEST,
     RESPONSE,
-    UNPACKABLE,
     ExtensionsMissing,
     OversizedMessage,
     is_after,
     malformed,
-    unencodable,
 )
 
 # An attribute of an enum costs more to look up than a message costs to tell apart.
@@ -85,6 +86,8 @@ class RpcSession(StreamingSession):
         limits: Bounds of what the session holds.
         keep_alive: Pings and strikes; by default those of a client or a server.
         extensions: False to speak plain MessagePack-RPC, whatever the peer announces.
+        codec: How values become bytes; sessions of one thread share one. It must have the same
+            limits. By default one of its own, for MessagePack only.
     """
 
     # -- commands: calls of ours ------------------------------------------------------------------
@@ -135,7 +138,7 @@ class RpcSession(StreamingSession):
         except UNPACKABLE as error:
             raise _of_call(method, unencodable(error)) from error
         if len(data) > encoder.watch_above:
-            self._check_call_size(method, data)
+            data = self._watch_call(method, data, message)
         size = output.size + len(data)
         if size > self.limits.max_queued_output:
             raise self._no_room(len(data))
@@ -164,6 +167,8 @@ class RpcSession(StreamingSession):
             message = (NOTIFICATION, method, params)
         try:
             data = self._encode(message)
+        except ExtensionsMissing:
+            raise
         except LocalProtocolError as error:
             raise _of_call(method, error) from error
         self._check_room(len(data))
@@ -226,7 +231,7 @@ class RpcSession(StreamingSession):
         except UNPACKABLE as error:
             raise unencodable(error) from error
         if len(data) > encoder.watch_above:
-            encoder.check_size(data)
+            data = encoder.watch(data, (RESPONSE, msgid, None, result))
         self._reply(msgid, data)
         return len(data)
 
@@ -297,10 +302,13 @@ class RpcSession(StreamingSession):
                     continue
                 self._receive_message(message, now)
                 if self.closing is not _STAYS_OPEN:
-                    return
+                    break
         except RemoteProtocolError as error:
+            self._refuse_unreadable()
             self._fail(error)
             return
+        if self._codec.unreadable:
+            self._refuse_unreadable()
         if decoder.fault is not None:
             self._fail(decoder.fault)
 
@@ -347,7 +355,7 @@ class RpcSession(StreamingSession):
             raise malformed(message)
         if method.__class__ is not str:
             method = read_method(method, message)
-        if params.__class__ is not list and (params.__class__ is not dict or not has_text_keys(params)):
+        if params.__class__ is not list and not _may_be_params(params):
             raise malformed(message)
         requests = self.requests
         if msgid in requests.sizes:
@@ -389,6 +397,15 @@ class RpcSession(StreamingSession):
         message = f"{reason}; the request was not run: call again when others have ended"
         self.respond_error(msgid, StatusCode.RESOURCE_EXHAUSTED, message, executed=False)
 
+    def _refuse_unreadable(self) -> None:
+        """What has just been read holds values that cannot be: fail the messages that have them."""
+        self._events, refused = sort_out(self._events)
+        self._decoder.keep_unreadable()
+        for event, mark in refused:
+            if event.msgid in self.requests.sizes:
+                reason = f"the parameters of {clip(event.method)} cannot be read: {mark.reason}"
+                self.respond_error(event.msgid, StatusCode.INVALID_ARGUMENT, reason, executed=False)
+
     def _on_notification(self, message: list[Any], now: float) -> None:
         meta = message[3] if len(message) == 4 else None
         if not 3 <= len(message) <= 4:
@@ -396,7 +413,7 @@ class RpcSession(StreamingSession):
         method, params = message[1], message[2]
         if method.__class__ is not str:
             method = read_method(method, message)
-        if params.__class__ is not list and (params.__class__ is not dict or not has_text_keys(params)):
+        if params.__class__ is not list and not _may_be_params(params):
             raise malformed(message)
         if meta is not None and (meta.__class__ is not dict or not has_text_keys(meta)):
             raise malformed(message)
@@ -409,6 +426,8 @@ class RpcSession(StreamingSession):
         if not self.extensions or self.peer is not None:
             return
         self.peer = read_hello(params)
+        self._encoder = self._codec.encoder(self.peer)
+        self._encode = self._encoder.encode
         if not self._hello_sent:
             self._say_hello()
         self._send_goaway()
@@ -468,9 +487,9 @@ class RpcSession(StreamingSession):
         elif flow and self._open_streams(ours=True) >= self.limits.max_streams:
             raise LocalProtocolError(f"max_streams ({self.limits.max_streams}) streams are open already")
 
-    def _check_call_size(self, method: str, data: bytes) -> None:
+    def _watch_call(self, method: str, data: bytes, message: tuple[Any, ...]) -> bytes:
         try:
-            self._encoder.check_size(data)
+            return self._encoder.watch(data, message)
         except OversizedMessage as error:
             raise _of_call(method, error) from error
 
@@ -497,6 +516,14 @@ class RpcSession(StreamingSession):
             )
         elif self.state is not _OPEN:
             self._finish_draining()
+
+
+def _may_be_params(params: Any) -> bool:
+    """Whether what stands for parameters, and is no array, may pass: a map of keywords.
+
+    Or what cannot be read, with which the request is answered that has it.
+    """
+    return (params.__class__ is dict and has_text_keys(params)) or params.__class__ is Unreadable
 
 
 def _of_call(method: str, error: LocalProtocolError) -> LocalProtocolError:

@@ -11,6 +11,8 @@ from typing import Any
 
 from ..errors import LocalProtocolError, RemoteProtocolError
 from ..machine import Action, Buffer, Closing, ConnectionFailed, Outcome
+from .codec import Codec
+from .decoder import Decoder, ExpandingDecoder
 from .events import CallFailed, CancelReceived, HelloReceived, RequestExpired, RpcEvent
 from .keepalive import PingJudge, PingSender
 from .limits import CLIENT_KEEP_ALIVE, SERVER_KEEP_ALIVE, KeepAlive, RpcLimits
@@ -21,7 +23,7 @@ from .peer_requests import PeerRequests
 from .session_state import SESSION_TRANSITIONS, SessionInput, SessionState
 from .status import StatusCode
 from .stream_state import StreamState
-from .wire import CANCEL, GOAWAY, HELLO, NOTIFICATION, PING, VERSION, Decoder, Encoder
+from .wire import CANCEL, GOAWAY, HELLO, NOTIFICATION, PING, VERSION
 
 _ENDED = SessionState.ENDED  # an attribute of an enum costs more to look up than a global name
 
@@ -40,6 +42,7 @@ class SessionBase:
         limits: RpcLimits | None = None,
         keep_alive: KeepAlive | None = None,
         extensions: bool = True,
+        codec: Codec | None = None,
     ) -> None:
         self.limits = limits or RpcLimits()
         self.peer: HelloReceived | None = None
@@ -48,9 +51,10 @@ class SessionBase:
         self._initiator = initiator
         self.extensions = extensions
         self._hello_sent = False
-        self._encoder = Encoder(self.limits.max_message_size, self.limits.max_elements)
+        self._codec = codec or Codec(self.limits)
+        self._encoder = self._codec.encoder(None)
         self._encode = self._encoder.encode
-        self._decoder = Decoder(self.limits.max_message_size, self.limits.max_elements)
+        self._decoder = (ExpandingDecoder if "zstd" in self._codec.accepts else Decoder)(self._codec)
         self._events: list[RpcEvent] = []
         self.output = OutputQueue()
         """What is encoded and the transport has not taken; only to be looked at."""
@@ -251,7 +255,12 @@ class SessionBase:
 
     def _say_hello(self) -> None:
         self._hello_sent = True
-        self._emit((NOTIFICATION, HELLO, [{"version": VERSION, "credit": self.limits.stream_window}]))
+        hello: dict[str, Any] = {"version": VERSION, "credit": self.limits.stream_window}
+        if self._codec.accepts:
+            hello["codecs"] = self._codec.accepts
+        if self._codec.codec != "msgpack":
+            hello["codec"] = self._codec.codec
+        self._emit((NOTIFICATION, HELLO, [hello]))
 
     def _send_goaway(self) -> None:
         """Say goaway, as soon as it is due and the peer would understand it."""

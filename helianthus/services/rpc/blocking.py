@@ -56,13 +56,15 @@ class BlockingClient:
         **options: Any,
     ) -> None:
         self._address = Address.parse(url)
+        channel_options = ChannelOptions(**options)
+        methods = method_table(services, types=channel_options.types)
         self._driver = make_driver("auto")
         self._driver.looks_up_inline = True  # no hidden thread, not even for a name
         self._channel = Channel(
             self._driver,
             self._address,
-            ChannelOptions(**options),
-            method_table(services),
+            channel_options,
+            methods,
             None,
             lambda: None,
         )

@@ -25,7 +25,17 @@ from ...drivers.pump import Link
 from ...drivers.timers import Timer
 from ...protocols.auth import NONCE_SIZE
 from ...protocols.backoff import Backoff
-from ...protocols.rpc import CLIENT_KEEP_ALIVE, KeepAlive, RpcLimits, RpcSession, StatisticsTable, StatusCode
+from ...protocols.rpc import (
+    CLIENT_KEEP_ALIVE,
+    COMPRESS_ABOVE,
+    Codec,
+    KeepAlive,
+    RpcLimits,
+    RpcSession,
+    StatisticsTable,
+    StatusCode,
+    TypeRegistry,
+)
 from .credentials import Credentials, Exchange, Step
 from .errors import RpcError
 from .peer import Peer
@@ -51,6 +61,15 @@ class ChannelOptions:
         limits: Bounds of the session.
         keep_alive: Pings.
         credentials: How each connection proves who connects, before it is used; None for not at all.
+        types: Classes of your own whose objects may travel.
+        codec: "json" to send and receive what calls carry as JSON text; needs a server that takes it.
+        compression: "zstd" to compress what calls carry, each way where the other end takes it;
+            needs the extra `zstd`.
+        compress_above: Bytes of a message above which that is tried.
+
+    Raises:
+        ValueError: An option has a value that it cannot have.
+        ModuleNotFoundError: A package that an option needs is missing.
     """
 
     connect_timeout: float = 20.0
@@ -59,6 +78,26 @@ class ChannelOptions:
     limits: RpcLimits = attrs.Factory(RpcLimits)
     keep_alive: KeepAlive = CLIENT_KEEP_ALIVE
     credentials: Credentials | None = None
+    types: TypeRegistry | None = None
+    codec: str = "msgpack"
+    compression: str | None = None
+    compress_above: int = COMPRESS_ABOVE
+
+    def __attrs_post_init__(self) -> None:
+        if not self.extensions and (self.codec != "msgpack" or self.compression is not None):
+            raise ValueError("a plain peer knows neither codec nor compression: leave out extensions=False")
+        self.make_codec()  # says at once what is wrong with the options
+
+    def make_codec(self) -> Codec:
+        """How values become bytes on the connections of one client."""
+        return Codec(
+            self.limits,
+            types=self.types,
+            accepts=["json"],
+            codec=self.codec,
+            compression=self.compression,
+            compress_above=self.compress_above,
+        )
 
 
 class ChannelState(enum.Enum):
@@ -102,6 +141,7 @@ class Channel:
         self._methods = methods
         self._loop = loop
         self._changed = changed
+        self._codec = options.make_codec()
         self._backoff = Backoff(driver.rng)
         self._keep_alive = options.keep_alive
         self._attempt: Peer | None = None
@@ -200,6 +240,7 @@ class Channel:
             limits=self._options.limits,
             keep_alive=self._keep_alive,
             extensions=self._options.extensions,
+            codec=self._codec,
         )
         peer = self._attempt = Peer(driver, session, self._methods, self, self._loop, self._statistics)
         self._ready_at = 0.0

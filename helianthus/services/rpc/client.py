@@ -61,8 +61,8 @@ class Client:
         **options: Any,
     ) -> None:
         self._address = Address.parse(url)
-        self._methods = method_table(services)
         self._options = ChannelOptions(**options)
+        self._methods = method_table(services, types=self._options.types)
         self._driver = driver
         given = list(middleware)
         self._middleware = ClientMiddleware(given, self._now) if given else None

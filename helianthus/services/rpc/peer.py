@@ -30,7 +30,9 @@ from ...protocols.rpc import (
     GoawayReceived,
     HelloReceived,
     ItemReceived,
+    ItemUnreadable,
     NotificationReceived,
+    NotificationUnreadable,
     OversizedMessage,
     Params,
     PongReceived,
@@ -504,6 +506,22 @@ class Peer:
         for items in arrived:
             items.wake(direct=direct)
 
+    def _on_item_unreadable(self, event: ItemUnreadable, direct: bool) -> None:
+        """An item was lost, and so is its call: to go on would look as if it had not been sent."""
+        self.session.consumed(event.msgid, event.size)
+        reason = f"a stream item cannot be read: {event.reason}"
+        stream = self._streams.get(event.msgid)
+        if stream is not None:
+            stream.statistics.bytes_in += event.size
+            self.forget(event.msgid)
+            stream.ended(None, RpcError(StatusCode.INTERNAL, reason), direct=direct)
+        else:
+            self._serving.end(event.msgid, StatusCode.INVALID_ARGUMENT, reason)
+
+    def _on_notification_unreadable(self, event: NotificationUnreadable, direct: bool) -> None:
+        reason = f"the notification was dropped, its parameters cannot be read: {event.reason}"
+        self._owner.method_failed(self, event.method, RemoteProtocolError(reason))
+
     def _on_credit(self, event: CreditGranted, direct: bool) -> None:
         stream = self._streams.get(event.msgid)
         if stream is not None:
@@ -548,7 +566,8 @@ class Peer:
         if isinstance(error, OversizedMessage) or at_a_limit:
             code = StatusCode.RESOURCE_EXHAUSTED
         elif isinstance(error, ExtensionsMissing):  # a peer that has answered a call says hello no more
-            code = StatusCode.UNIMPLEMENTED if self._answered else StatusCode.UNAVAILABLE
+            known = self._answered or session.peer is not None
+            code = StatusCode.UNIMPLEMENTED if known else StatusCode.UNAVAILABLE
         return RpcError(code, str(error), maybe_executed=False)
 
 
@@ -564,6 +583,8 @@ _HANDLERS: dict[type, Callable[[Peer, Any, bool], None]] = {
     GoawayReceived: lambda peer, event, direct: peer._owner.peer_going_away(peer, event.reason),
     PongReceived: lambda peer, event, direct: None,
     UnexpectedResponse: Peer._on_unexpected_response,
+    NotificationUnreadable: Peer._on_notification_unreadable,
+    ItemUnreadable: Peer._on_item_unreadable,
     ConnectionFailed: Peer._on_connection_failed,
 }
 """What becomes of events that are not among the frequent ones; one table for all peers."""

@@ -12,7 +12,16 @@ from ...drivers.address import Address
 from ...drivers.base import Driver, Listener
 from ...drivers.choose import running_driver
 from ...protocols.policies import AdmissionLimits, IdempotencyLimits
-from ...protocols.rpc import SERVER_KEEP_ALIVE, KeepAlive, RpcLimits, RpcSession, StatisticsTable
+from ...protocols.rpc import (
+    COMPRESS_ABOVE,
+    SERVER_KEEP_ALIVE,
+    Codec,
+    KeepAlive,
+    RpcLimits,
+    RpcSession,
+    StatisticsTable,
+    TypeRegistry,
+)
 from .authentication import Authentication
 from .gate import Gate
 from .middleware import Middleware
@@ -49,6 +58,11 @@ class Server:
         authentication: How callers prove who they are, and what each may call.
         admission: How many coroutines and streams may run, and how many requests may wait for that.
         idempotency: What is remembered of calls that carry an idempotency key.
+        types: Classes of your own whose objects may travel.
+        codecs: What clients may have calls carried in: "msgpack" always, and "json".
+        compression: "zstd" to compress what is sent to clients that take it, and to take it from
+            them; needs the extra `zstd`.
+        compress_above: Bytes of a message above which that is tried.
     """
 
     def __init__(
@@ -62,18 +76,30 @@ class Server:
         authentication: Authentication | None = None,
         admission: AdmissionLimits | None = None,
         idempotency: IdempotencyLimits | None = None,
+        types: TypeRegistry | None = None,
+        codecs: Iterable[str] = ("msgpack", "json"),
+        compression: str | None = None,
+        compress_above: int = COMPRESS_ABOVE,
     ) -> None:
         given = list(services)
         self.peers: dict[Peer, None] = {}
         """Whoever is connected, oldest first."""
+        types = types or TypeRegistry()
         served = [*given, Reflection(given, self.statistics)]
         through = list(middleware)
         if authentication is not None:
             served.append(authentication.service(self._own_driver))
             through.append(authentication)
-        self._methods = method_table(served, through)
+        self._methods = method_table(served, through, types)
         self._driver = driver
         self._limits = limits or RpcLimits()
+        self._codec = Codec(
+            self._limits,
+            types=types,
+            accepts=codecs,
+            compression=compression,
+            compress_above=compress_above,
+        )
         self._keep_alive = keep_alive or SERVER_KEEP_ALIVE
         self.gate = Gate(admission, idempotency)
         """What requests have to pass before they run."""
@@ -261,7 +287,13 @@ class Server:
 
     def _accept(self, peer_address: str) -> tuple[RpcSession, Peer]:
         driver = self._own_driver()
-        session = RpcSession(driver.now(), initiator=False, limits=self._limits, keep_alive=self._keep_alive)
+        session = RpcSession(
+            driver.now(),
+            initiator=False,
+            limits=self._limits,
+            keep_alive=self._keep_alive,
+            codec=self._codec,
+        )
         return session, Peer(driver, session, self._methods, self, self._loop)
 
     def _tell(self, callbacks: list[Callable[..., object]], *what: object) -> None:

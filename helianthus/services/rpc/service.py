@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, overload
 
-from ...protocols.rpc import Flow
+from ...protocols.rpc import Flow, TypeRegistry
 from .context import CallContext, serving
 from .middleware import Middleware, chain_for
 from .signature import Signature, annotations_of
@@ -93,7 +93,11 @@ class ServedMethod:
     """
 
     def __init__(
-        self, name: str, function: Callable[..., Any], middleware: Sequence[Middleware] = ()
+        self,
+        name: str,
+        function: Callable[..., Any],
+        middleware: Sequence[Middleware] = (),
+        types: TypeRegistry | None = None,
     ) -> None:
         self.name = name
         self.chain = chain_for(name, middleware)
@@ -108,7 +112,7 @@ class ServedMethod:
         self.items = next((n for n in names if _is_stream(hints.get(n))), None)
         self.context = next((n for n in names if hints.get(n) is CallContext), None)
         filled = frozenset(n for n in (self.items, self.context) if n is not None)
-        self.signature = Signature(name, function, filled)
+        self.signature = Signature(name, function, filled, types)
         self.check = self.signature.check
         self.flow = Flow.UNARY
         if self.kind is Kind.STREAM:
@@ -170,7 +174,9 @@ class ServedMethod:
         return type_text(arguments[0]) if arguments else "Any"
 
 
-def methods_of(service: Service, middleware: Sequence[Middleware] = ()) -> list[ServedMethod]:
+def methods_of(
+    service: Service, middleware: Sequence[Middleware] = (), types: TypeRegistry | None = None
+) -> list[ServedMethod]:
     """The methods that a service object serves, by name, with the middleware that applies to each.
 
     Raises:
@@ -183,12 +189,12 @@ def methods_of(service: Service, middleware: Sequence[Middleware] = ()) -> list[
             continue
         if name in found:
             raise TypeError(f"{service.name} has two methods named {name!r}; rename one of them")
-        found[name] = ServedMethod(f"{service.name}.{name}", getattr(service, attribute), middleware)
+        found[name] = ServedMethod(f"{service.name}.{name}", getattr(service, attribute), middleware, types)
     return [found[name] for name in sorted(found)]
 
 
 def method_table(
-    services: Iterable[Service], middleware: Sequence[Middleware] = ()
+    services: Iterable[Service], middleware: Sequence[Middleware] = (), types: TypeRegistry | None = None
 ) -> dict[str, ServedMethod]:
     """All methods of some services, by full name, with the middleware that applies to each.
 
@@ -203,7 +209,7 @@ def method_table(
         if service.name in names:
             raise TypeError(f"two services are named {service.name!r}; give one of them another `name`")
         names.add(service.name)
-        table.update((served.name, served) for served in methods_of(service, middleware))
+        table.update((served.name, served) for served in methods_of(service, middleware, types))
     return table
 
 

@@ -268,11 +268,11 @@ class Serving:
         if run is not None and self._session.peer_ended and self._is_keyed(run):
             self._leave_behind(run)
         else:
-            self._stop(event.msgid, StatusCode.CANCELLED, "cancelled by the caller")
+            self.end(event.msgid, StatusCode.CANCELLED, "cancelled by the caller")
 
     def on_expired(self, event: RequestExpired, direct: bool) -> None:
         """A request's deadline has come."""
-        self._stop(event.msgid, StatusCode.DEADLINE_EXCEEDED, "the deadline passed while the method ran")
+        self.end(event.msgid, StatusCode.DEADLINE_EXCEEDED, "the deadline passed while the method ran")
 
     def on_item(self, event: ItemReceived, direct: bool) -> None:
         """The caller sent an item."""
@@ -541,7 +541,8 @@ class Serving:
             self.answer(msgid, method, result, error)
         self.peer.wake()
 
-    def _stop(self, msgid: int, code: StatusCode, reason: str) -> None:
+    def end(self, msgid: int, code: StatusCode, reason: str) -> None:
+        """End what runs for a request, or waits to, and answer with an error."""
         run = self._runs.get(msgid)
         if run is not None and run.call is not None and self._awaited(run.call):
             self._detach(run, RpcError(code, reason))

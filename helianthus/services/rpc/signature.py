@@ -1,25 +1,29 @@
 """Checks a method's parameters against its annotations.
 
-MessagePack has no tuples and no classes, so the check asks what a decoded value can be: a `tuple`
-or `Sequence` annotation takes a list, `float` takes an int (PEP 484), `bool` is no int. A type that
-no decoded value can have, and an annotation that cannot be resolved, is not checked.
+The check asks what a decoded value can be. MessagePack has no tuples, so a `tuple` or `Sequence`
+annotation takes a list; `float` takes an int (PEP 484), `bool` is no int, and a `datetime` is no
+`date`. Objects come of the classes that are registered, and of Protocol Buffers messages. A type
+that no decoded value can have, and an annotation that cannot be resolved, is not checked.
 """
 
 from __future__ import annotations
 
 import collections.abc
 import contextlib
+import datetime
 import inspect
 import itertools
 import math
-import types
 import typing
+import uuid
 from collections.abc import Callable, Mapping
+from decimal import Decimal
+from types import SimpleNamespace, UnionType
 from typing import Any
 
 import attrs
 
-from ...protocols.rpc import StatusCode
+from ...protocols.rpc import StatusCode, TypeRegistry, is_message_class
 from .errors import NotRun, RpcError
 from .type_text import default_text, type_text
 
@@ -37,6 +41,12 @@ _PLAIN: dict[Any, frozenset[type]] = {
     list: frozenset({list}),
     tuple: frozenset({list}),
     dict: frozenset({dict}),
+    datetime.datetime: frozenset({datetime.datetime}),
+    datetime.date: frozenset({datetime.date}),
+    datetime.time: frozenset({datetime.time}),
+    datetime.timedelta: frozenset({datetime.timedelta}),
+    uuid.UUID: frozenset({uuid.UUID}),
+    Decimal: frozenset({Decimal}),
 }
 _MAX_PLAIN_CASES = 64  # combinations of classes that are worth their memory
 _ARRAYS = (list, tuple, set, frozenset, collections.abc.Sequence, collections.abc.Iterable)
@@ -93,6 +103,7 @@ class Signature:
         name: The method's full name, for messages.
         function: What will be called; bound, so without `self`.
         skip: Parameters that the library fills in.
+        types: Classes that objects can come of.
 
     Attributes:
         parameters: In order.
@@ -100,16 +111,25 @@ class Signature:
         returns: The type of the result, as text.
     """
 
-    def __init__(self, name: str, function: Callable[..., Any], skip: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        skip: frozenset[str] = frozenset(),
+        types: TypeRegistry | None = None,
+    ) -> None:
         self._name = name
+        types = types or TypeRegistry()
         hints = annotations_of(function)
         given = [p for p in inspect.signature(function).parameters.values() if p.name not in skip]
-        self.parameters = [_parameter(p, hints) for p in given if p.kind is not p.VAR_KEYWORD]
+        self.parameters = [_parameter(p, hints, types) for p in given if p.kind is not p.VAR_KEYWORD]
         self.returns = type_text(hints.get("return", Any))
         self._positional = [p for p in self.parameters if p.positional]
         self._rest = next((p for p in self.parameters if p.variadic), None)
         self._by_name = {p.name: p for p in self.parameters if p.keyword}
-        self.other_keywords = next((_parameter(p, hints) for p in given if p.kind is p.VAR_KEYWORD), None)
+        self.other_keywords = next(
+            (_parameter(p, hints, types) for p in given if p.kind is p.VAR_KEYWORD), None
+        )
         self._required = [p for p in self.parameters if p.required]
         self._accepted = self._plain_cases()
 
@@ -164,7 +184,7 @@ class Signature:
 
     def _check_value(self, parameter: Parameter, value: Any, name: str = "") -> None:
         if not parameter.accepts(value):
-            got = type(value).__name__
+            got = type_text(type(value)) if value is not None else "NoneType"
             raise self._invalid(
                 f"parameter {(name or parameter.name)!r} must be {parameter.type_text}, got {got}"
             )
@@ -200,13 +220,13 @@ def _resolve_one_by_one(function: Callable[..., Any]) -> dict[str, Any]:
     scope = getattr(inspect.unwrap(function), "__globals__", {})
     resolved: dict[str, Any] = {}
     for name, note in inspect.get_annotations(function).items():
-        alone = types.SimpleNamespace(__annotations__={name: note})
+        alone = SimpleNamespace(__annotations__={name: note})
         with contextlib.suppress(Exception):
             resolved.update(typing.get_type_hints(alone, globalns=scope))
     return resolved
 
 
-def _parameter(parameter: inspect.Parameter, hints: dict[str, Any]) -> Parameter:
+def _parameter(parameter: inspect.Parameter, hints: dict[str, Any], types: TypeRegistry) -> Parameter:
     annotation = hints.get(parameter.name, Any)
     variadic = parameter.kind is parameter.VAR_POSITIONAL
     return Parameter(
@@ -218,32 +238,34 @@ def _parameter(parameter: inspect.Parameter, hints: dict[str, Any]) -> Parameter
         keyword=parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD),
         default_text=default_text(parameter.default),
         classes=_PLAIN.get(annotation) if isinstance(annotation, collections.abc.Hashable) else None,
-        check=_check_for(annotation),
+        check=_check_for(annotation, types),
     )
 
 
-def _check_for(annotation: Any) -> Check | None:
+def _check_for(annotation: Any, types: TypeRegistry) -> Check | None:
     """A check for an annotation, or None where any value passes."""
     if isinstance(annotation, collections.abc.Hashable) and annotation in _PLAIN:
         classes = _PLAIN[annotation]
         return lambda value: value.__class__ in classes
     if isinstance(annotation, typing.NewType):
-        return _check_for(annotation.__supertype__)
+        return _check_for(annotation.__supertype__, types)
     origin, arguments = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
     if origin is typing.Annotated:
-        return _check_for(arguments[0])
+        return _check_for(arguments[0], types)
     if origin is typing.Literal:
         return lambda value: any(value == one and type(value) is type(one) for one in arguments)
-    if origin in (typing.Union, types.UnionType):
-        return _check_union([_check_for(argument) for argument in arguments])
+    if origin in (typing.Union, UnionType):
+        return _check_union([_check_for(argument, types) for argument in arguments])
     if origin in _MAPS:
-        return _check_map(*(_check_for(argument) for argument in arguments))
+        return _check_map(*(_check_for(argument, types) for argument in arguments))
     if origin is tuple and arguments and arguments[-1] is not Ellipsis:
-        return _check_tuple([_check_for(argument) for argument in arguments])
+        return _check_tuple([_check_for(argument, types) for argument in arguments])
     if origin in _ARRAYS:
-        return _check_array(_check_for(arguments[0]) if arguments else None)
+        return _check_array(_check_for(arguments[0], types) if arguments else None)
     if typing.is_typeddict(annotation):
         return lambda value: isinstance(value, dict)
+    if isinstance(annotation, type) and (types.of_class(annotation) or is_message_class(annotation)):
+        return lambda value: isinstance(value, annotation)
     return None
 
 

@@ -13,6 +13,8 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
+from ...protocols.rpc import is_message_class
+
 MAX_NESTING = 20
 """Levels of a type that are written; deeper ones, and types that contain themselves, end in "Any"."""
 
@@ -91,6 +93,9 @@ def _name(annotation: Any) -> str:
         return annotation
     if isinstance(annotation, typing.ForwardRef):
         return annotation.__forward_arg__
+    if is_message_class(annotation):
+        full_name: str = annotation.DESCRIPTOR.full_name
+        return full_name
     name = getattr(annotation, "__qualname__", None) or getattr(annotation, "__name__", None)
     if not isinstance(name, str):
         return str(annotation).removeprefix("typing.")
