@@ -4,6 +4,7 @@ from .authentication import Authentication, Authenticator, Evidence, TokenAuthen
 from .blocking import BlockingClient, BlockingStream, connect_sync
 from .call_log import CallLog
 from .call_metrics import CallMetrics
+from .call_policy import CallPolicy
 from .cancel import CancelToken
 from .channel import ChannelOptions, ChannelState
 from .client import Client, connect
@@ -12,6 +13,7 @@ from .credentials import BearerToken, Credentials, SharedSecret
 from .errors import RpcError
 from .middleware import Middleware, Proceed, Request, Response
 from .peer import Peer
+from .policy_view import BlockingPolicyView, PolicyView
 from .prometheus import RpcCollector
 from .rate_limit import RateLimit
 from .response_cache import ResponseCache
@@ -25,10 +27,12 @@ __all__ = [
     "Authenticator",
     "BearerToken",
     "BlockingClient",
+    "BlockingPolicyView",
     "BlockingStream",
     "CallContext",
     "CallLog",
     "CallMetrics",
+    "CallPolicy",
     "CancelToken",
     "ChannelOptions",
     "ChannelState",
@@ -38,6 +42,7 @@ __all__ = [
     "Middleware",
     "Peer",
     "PeerStatistics",
+    "PolicyView",
     "Proceed",
     "RateLimit",
     "Request",

@@ -25,7 +25,15 @@ from ...drivers.pump import Link
 from ...drivers.timers import Timer
 from ...protocols.auth import NONCE_SIZE
 from ...protocols.backoff import Backoff
-from ...protocols.rpc import CLIENT_KEEP_ALIVE, KeepAlive, RpcLimits, RpcSession, StatisticsTable, StatusCode
+from ...protocols.rpc import (
+    CLIENT_KEEP_ALIVE,
+    CallStatistics,
+    KeepAlive,
+    RpcLimits,
+    RpcSession,
+    StatisticsTable,
+    StatusCode,
+)
 from .credentials import Credentials, Exchange, Step
 from .errors import RpcError
 from .peer import Peer
@@ -120,6 +128,10 @@ class Channel:
     def statistics(self) -> StatisticsTable:
         """Of all calls so far; a copy."""
         return self._statistics.with_running(entry for peer in self._links for entry in peer.running)
+
+    def statistics_of(self, method: str) -> CallStatistics:
+        """Where the calls of a method are counted."""
+        return self._statistics.of(method)
 
     def start(self) -> None:
         """Begin to connect, unless that has begun."""
