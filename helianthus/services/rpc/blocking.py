@@ -17,7 +17,7 @@ from ...drivers.choose import driver as make_driver
 from ...protocols.policies import RetryThrottle
 from ...protocols.rpc import Flow, Params, StatisticsTable
 from .call import Call
-from .call_policy import CallPolicy, ClientPolicies, PolicyCall, check_policy, chosen_timeout, given_up
+from .call_policy import CallPolicy, ClientPolicies, PolicyCall, check_policy, chosen_timeout
 from .cancel import CancelToken
 from .channel import Channel, ChannelOptions, ChannelState
 from .context import inherit
@@ -134,7 +134,7 @@ class BlockingClient:
         meta: dict[str, Any] | None,
     ) -> Any:
         """Make the attempts of a call; the same as `call_repeatedly`, but without a loop."""
-        call = self._begin_by_policy(policy, method, timeout, token, meta)
+        call = self._begin_by_policy(policy, method, timeout, meta)
         while True:
             timeout, meta = call.begin()
             try:
@@ -151,16 +151,9 @@ class BlockingClient:
                 raise call.final(error) from None
 
     def _begin_by_policy(
-        self,
-        policy: CallPolicy,
-        method: str,
-        timeout: float | None,
-        token: CancelToken | None,
-        meta: dict[str, Any] | None,
+        self, policy: CallPolicy, method: str, timeout: float | None, meta: dict[str, Any] | None
     ) -> PolicyCall:
-        channel = self._channel
-        ended, statistics = given_up(channel, token), channel.statistics_of(method)
-        return PolicyCall(policy, timeout, meta, self._driver, self._throttle, statistics, ended)
+        return PolicyCall(policy, method, timeout, meta, self._driver, self._throttle, self._channel)
 
     def _call(
         self,
@@ -303,7 +296,7 @@ class BlockingClient:
         stream = StreamCall(method, params, timeout, token, meta, through=through, policy=policy)
         if stream.enter_middleware():
             if policy is not None:
-                stream.attempts = self._begin_by_policy(policy, method, timeout, token, stream.meta)
+                stream.attempts = self._begin_by_policy(policy, method, timeout, stream.meta)
             self._begin_stream(stream)
         return BlockingStream(stream, self._turn_until, self._flush, self._begin_stream)
 
@@ -401,7 +394,9 @@ class BlockingClient:
         check_cancel(cancel)
         pause = call.resume_at - self._driver.now()
         if pause > 0:
-            self._turn_or_cancel(call.given_up, time.monotonic() + pause, cancel)
+            self._turn_or_cancel(
+                lambda: cancel is not None and cancel.cancelled, time.monotonic() + pause, cancel
+            )
             check_cancel(cancel)
 
     def _turn_or_cancel(

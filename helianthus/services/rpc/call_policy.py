@@ -27,8 +27,6 @@ from ...protocols.policies import (
     RetryState,
     RetryThrottle,
 )
-from ...protocols.rpc import CallStatistics
-from .cancel import CancelToken
 from .channel import Channel, ChannelState
 from .context import inherit
 from .errors import RpcError
@@ -134,23 +132,23 @@ class PolicyCall:
 
     Args:
         policy: The policy.
+        method: The full name.
         timeout: Seconds for all of it, or None.
         meta: What the caller sends along.
         driver: Whose time it is.
         throttle: Of the client.
-        statistics: Counts the attempts.
-        given_up: Whether another attempt would be in vain, because the caller or the client has ended.
+        channel: Counts the attempts; once it is closed there is no other.
     """
 
     def __init__(
         self,
         policy: CallPolicy,
+        method: str,
         timeout: float | None,
         meta: dict[str, Any] | None,
         driver: Driver,
         throttle: RetryThrottle,
-        statistics: CallStatistics,
-        given_up: Callable[[], bool],
+        channel: Channel,
     ) -> None:
         now = driver.now()
         timeout, _ = inherit(now, timeout, None)
@@ -160,13 +158,17 @@ class PolicyCall:
         self.resume_at = now
         """Driver time in seconds, before which the next attempt is not to begin."""
         self.now = driver.now
-        self.given_up = given_up
         self._throttle = throttle
         self._retry = Retry(policy.retry, throttle, driver.rng, self.deadline)
         self._meta = with_key(meta, driver.rng) if policy.idempotent else meta
-        self._statistics = statistics
+        self._channel = channel
+        self._statistics = channel.statistics_of(method)
         self._attempts = 0
         self._maybe_executed = False
+
+    def in_vain(self) -> bool:
+        """Whether no attempt could succeed any more, because the client is closed."""
+        return self._channel.state is ChannelState.CLOSED
 
     # -- one attempt after the other --------------------------------------------------------------------
 
@@ -191,7 +193,7 @@ class PolicyCall:
     def failed(self, error: RpcError) -> bool:
         """It has failed; gives whether another one is to begin at `resume_at`."""
         delay = None
-        if not self.given_up():
+        if self._retry.state is RetryState.RUNNING and not self.in_vain():  # and not cancelled in a pause
             now = self.now()
             delay = self._retry.failed(failure_of(error), now)
             self.resume_at = now + (delay or 0.0)
@@ -242,11 +244,6 @@ def failure_of(error: RpcError) -> AttemptFailure:
 def with_key(meta: dict[str, Any] | None, rng: Random) -> dict[str, Any]:
     """Meta with a new idempotency key, unless the caller has one of its own."""
     return {IDEMPOTENCY_KEY: f"{rng.getrandbits(_KEY_BITS):032x}", **(meta or {})}
-
-
-def given_up(channel: Channel, cancel: CancelToken | None) -> Callable[[], bool]:
-    """Tells whether another attempt of a call would be in vain."""
-    return lambda: channel.state is ChannelState.CLOSED or (cancel is not None and cancel.cancelled)
 
 
 def chosen_timeout(policy: CallPolicy | None, timeout: float | None) -> float | None:

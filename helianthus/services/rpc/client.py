@@ -21,7 +21,6 @@ from .call_policy import (
     call_repeatedly,
     check_policy,
     chosen_timeout,
-    given_up,
 )
 from .cancel import CancelToken
 from .channel import Channel, ChannelOptions, ChannelState
@@ -200,7 +199,7 @@ class Client:
         meta: dict[str, Any] | None,
     ) -> Any:
         """Make the attempts of a call."""
-        call = self._begin_by_policy(policy, method, timeout, cancel, meta)
+        call = self._begin_by_policy(policy, method, timeout, meta)
 
         def send(timeout: float | None, meta: dict[str, Any] | None) -> Coroutine[Any, Any, Any]:
             return self._call_with_room(method, params, timeout, cancel, meta, wait=policy.wait_for_ready)
@@ -214,16 +213,10 @@ class Client:
         return await HedgedCall(call, policy.hedging, send, wait).run()
 
     def _begin_by_policy(
-        self,
-        policy: CallPolicy,
-        method: str,
-        timeout: float | None,
-        cancel: CancelToken | None,
-        meta: dict[str, Any] | None,
+        self, policy: CallPolicy, method: str, timeout: float | None, meta: dict[str, Any] | None
     ) -> PolicyCall:
         channel, driver = self._open(), self._driver or running_driver()
-        ended, statistics = given_up(channel, cancel), channel.statistics_of(method)
-        return PolicyCall(policy, timeout, meta, driver, self._throttle, statistics, ended)
+        return PolicyCall(policy, method, timeout, meta, driver, self._throttle, channel)
 
     def _policy_of(self, method: str) -> CallPolicy | None:
         return self._policies.of(method) if self._policies is not None else None
@@ -400,9 +393,7 @@ class Client:
             return
         policy, cancel = stream.policy, stream.cancel_token
         if policy is not None and stream.attempts is None:
-            stream.attempts = self._begin_by_policy(
-                policy, stream.method, stream.timeout, cancel, stream.meta
-            )
+            stream.attempts = self._begin_by_policy(policy, stream.method, stream.timeout, stream.meta)
         while True:
             try:
                 if stream.attempts is not None:
@@ -466,7 +457,8 @@ class Client:
         return (self._driver or running_driver()).now()
 
     async def _pause(self, until: float, cancel: CancelToken | None) -> None:
-        """Wait for a driver time, or until the client is closed."""
+        """Wait for a driver time, or until the client is closed; raises as `_wait` does."""
+        check_cancel(cancel)
         while self.state is not ChannelState.CLOSED and self._now() < until:
             await self._wait(Waiter(asyncio.get_running_loop()), until, cancel)
 

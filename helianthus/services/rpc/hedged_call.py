@@ -70,7 +70,7 @@ class HedgedCall:
                 self._give_up(event.number)
             else:
                 return self._outcomes[event.number]
-        if self._call.given_up() and not self._running and self._outcomes:
+        if self._call.in_vain() and not self._running and self._outcomes:
             return next(reversed(self._outcomes.values()))  # no attempt could succeed any more
         return None
 
