@@ -27,7 +27,8 @@ from helianthus import (
 )
 from helianthus.sim import World
 
-CLIENTS = ("c0", "c1")
+CLIENTS = {"thrifty": (8.0, 0.1), "lavish": (1000.0, 10.0)}
+"""By name, the tokens of their throttles and what a success gives back."""
 WORKERS = 3
 FAULTS_UNTIL = 6.0
 SLACK = 0.02
@@ -36,7 +37,6 @@ RECOVERY = 400.0
 """Virtual seconds for recovery. The longest single wait is the back-off's 120 s + 20 %."""
 
 MAX_ATTEMPTS = 4
-TOKENS, RATIO = 20, 0.5
 CODES = [StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED]
 RETRY = RetryPolicy(MAX_ATTEMPTS, initial=0.02, maximum=0.2, codes=CODES)
 HEDGING = HedgingPolicy(MAX_ATTEMPTS, delay=0.05, non_fatal_codes=CODES)
@@ -82,6 +82,8 @@ class Target(helianthus.Service):
 
     def _attempt(self, context: CallContext, value: str) -> None:
         self._record.attempts.setdefault(value, []).append(context.meta.get("previous_attempts", 0))
+        if value.endswith("7"):
+            raise RpcError(CODES[0], "this value fails always")
         if self._rng.random() < 0.4:
             raise self._trouble()
 
@@ -132,7 +134,7 @@ class Caller:
     def __init__(self, name: str, seed: int) -> None:
         self.name = name
         self.outcomes: Counter[str] = Counter()
-        self.throttle = RetryThrottle(TOKENS, RATIO)
+        self.throttle = RetryThrottle(*CLIENTS[name])
         self.successes = 0
         """Of attempts."""
         self.hedged: set[str] = set()
@@ -256,4 +258,5 @@ def check(record: Record, callers: list[Caller]) -> None:
             for number in attempts
             if number > 0
         ]
-        assert len(paid) <= TOKENS / 2 + RATIO * caller.successes, f"{caller.name}: {len(paid)} retries"
+        tokens, ratio = CLIENTS[caller.name]
+        assert len(paid) <= tokens / 2 + ratio * caller.successes, f"{caller.name}: {len(paid)} retries"
