@@ -1,7 +1,8 @@
 """RPC: services, servers and clients over the MessagePack-RPC session."""
 
 from .authentication import Authentication, Authenticator, Evidence, TokenAuthenticator
-from .blocking import BlockingClient, BlockingStream, connect_sync
+from .blocking import BlockingClient, connect_sync
+from .blocking_stream import BlockingStream
 from .call_log import CallLog
 from .call_metrics import CallMetrics
 from .call_policy import CallPolicy

@@ -8,17 +8,18 @@ an idle client gets its answer then.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 from ...drivers.address import Address
-from ...drivers.base import Driver
 from ...drivers.choose import driver as make_driver
 from ...protocols.policies import RetryThrottle
 from ...protocols.rpc import Flow, Params, StatisticsTable
+from .blocking_stream import BlockingStream
 from .call import Call
 from .call_policy import CallPolicy, ClientPolicies, PolicyCall, check_policy, chosen_timeout
 from .cancel import CancelToken
+from .cancel_relay import CancelRelay
 from .channel import Channel, ChannelOptions, ChannelState
 from .context import inherit
 from .errors import RpcError
@@ -431,42 +432,11 @@ class BlockingClient:
             self._driver.poll(0)
 
     def _relay(self, cancel: CancelToken | None) -> CancelToken | None:
-        return None if cancel is None else _Relay(cancel, self._driver)
+        return None if cancel is None else CancelRelay(cancel, self._driver)
 
 
-class _Relay(CancelToken):
-    """A token whose callbacks come in the driver's turn, whichever thread or signal handler cancels it."""
-
-    def __init__(self, token: CancelToken, driver: Driver) -> None:
-        super().__init__()
-        self._token = token
-        self._driver = driver
-        self._relayed: dict[Callable[[], None], Callable[[], None]] = {}
-        self.reason = token.reason
-
-    @property
-    def cancelled(self) -> bool:
-        if self._token.cancelled:
-            self.reason = self._token.reason
-        return self._token.cancelled
-
-    def add_callback(self, callback: Callable[[], None]) -> None:
-        def in_turn() -> None:
-            self.reason = self._token.reason
-            callback()
-
-        def relayed() -> None:
-            self._driver.post(in_turn)
-
-        self._relayed[callback] = relayed
-        self._token.add_callback(relayed)
-        if self._token.cancelled:  # by another thread, just now: twice is better than never
-            relayed()
-
-    def remove_callback(self, callback: Callable[[], None]) -> None:
-        relayed = self._relayed.pop(callback, None)
-        if relayed is not None:
-            self._token.remove_callback(relayed)
+def _nothing() -> None:
+    """What is called only so that the driver turns."""
 
 
 def _outcome(call: Call) -> Any:
@@ -475,69 +445,3 @@ def _outcome(call: Call) -> Any:
         return call.result()
     except RpcError as error:
         return error
-
-
-def _nothing() -> None:
-    """What is called only so that the driver turns."""
-
-
-class BlockingStream:
-    """A call with stream items; iterate over those of the callee."""
-
-    def __init__(
-        self,
-        stream: StreamCall,
-        wait: Callable[[Callable[[], bool]], object],
-        flush: Callable[[], None],
-        begin: Callable[[StreamCall], None],
-    ) -> None:
-        self._stream = stream
-        self._begin = begin
-        self._wait = wait
-        self._flush = flush
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        stream = self._stream
-        self._wait(lambda: stream.has_item)
-        while stream.between_attempts:
-            self._begin(stream)
-            self._wait(lambda: stream.has_item)
-        try:
-            return stream.take()
-        except StopAsyncIteration:
-            raise StopIteration from None
-
-    def send(self, item: Any) -> None:
-        """Send an item, as soon as the callee takes it; raises `RpcError` where the call has ended."""
-        stream = self._stream
-        if stream.between_attempts:
-            self._begin(stream)
-        stream.commit()
-        self._wait(lambda: stream.may_send)
-        stream.send_now(item)
-        self._flush()
-
-    def end(self) -> None:
-        """Send no more items; the call goes on until the callee ends it."""
-        self._stream.end_now()
-        self._flush()
-
-    def result(self) -> Any:
-        """Wait for the end of the call and return its result; as `StreamCall.result`."""
-        self._stream.end_now()
-        self._stream.let_items_go()
-        self._wait(lambda: self._stream.over or self._stream.between_attempts)
-        while self._stream.between_attempts:
-            self._begin(self._stream)
-            self._wait(lambda: self._stream.over or self._stream.between_attempts)
-        return self._stream.outcome()
-
-    def __enter__(self) -> BlockingStream:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._stream.give_up("the block that used the stream ended")
-        self._flush()

@@ -12,7 +12,8 @@ from .proxy import ServiceProxy, proxy_of
 from .stream import StreamCall
 
 if TYPE_CHECKING:
-    from .blocking import BlockingClient, BlockingStream
+    from .blocking import BlockingClient
+    from .blocking_stream import BlockingStream
     from .client import Client
 
 T = TypeVar("T")
