@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from helianthus.protocols import framing, rpc
+from helianthus.protocols import framing, policies, rpc
 from helianthus.protocols.rpc.session_state import SESSION_TRANSITIONS, SessionInput, SessionState
 
 
@@ -23,6 +23,9 @@ def write_all(place: Path) -> None:
         "keep-alive": fields_of(rpc.KeepAlive),
         "rpc-states": transitions(SESSION_TRANSITIONS, SessionState, SessionInput),
         "framing-states": transitions(framing.TRANSITIONS, framing.FramingState, framing.FramingInput),
+        "retry-states": transitions(policies.RETRY_TRANSITIONS, policies.RetryState, policies.RetryInput),
+        "retry-policy": fields_of(policies.RetryPolicy),
+        "hedging-policy": fields_of(policies.HedgingPolicy),
         "status-codes": table(("number", "name"), [(str(code.value), code.name) for code in rpc.StatusCode]),
     }
     for name, text in parts.items():

@@ -3,7 +3,15 @@
 from .drivers.base import Driver
 from .drivers.choose import driver, run
 from .protocols.auth import Identity, Rules
-from .protocols.policies import AdmissionLimits, ConcurrencyLimit, IdempotencyLimits, Rate
+from .protocols.policies import (
+    AdmissionLimits,
+    ConcurrencyLimit,
+    HedgingPolicy,
+    IdempotencyLimits,
+    Rate,
+    RetryPolicy,
+    RetryThrottle,
+)
 from .protocols.rpc import CallStatistics, KeepAlive, RpcLimits, StatisticsTable, StatusCode, TypeRegistry
 from .services.rpc import (
     Authentication,
@@ -13,6 +21,7 @@ from .services.rpc import (
     CallContext,
     CallLog,
     CallMetrics,
+    CallPolicy,
     CancelToken,
     Client,
     Credentials,
@@ -50,6 +59,7 @@ __all__ = [
     "CallContext",
     "CallLog",
     "CallMetrics",
+    "CallPolicy",
     "CallStatistics",
     "CancelToken",
     "Client",
@@ -57,6 +67,7 @@ __all__ = [
     "Credentials",
     "Driver",
     "Evidence",
+    "HedgingPolicy",
     "IdempotencyLimits",
     "Identity",
     "KeepAlive",
@@ -69,6 +80,8 @@ __all__ = [
     "Request",
     "Response",
     "ResponseCache",
+    "RetryPolicy",
+    "RetryThrottle",
     "RpcCollector",
     "RpcError",
     "RpcLimits",

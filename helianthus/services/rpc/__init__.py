@@ -1,9 +1,11 @@
 """RPC: services, servers and clients over the MessagePack-RPC session."""
 
 from .authentication import Authentication, Authenticator, Evidence, TokenAuthenticator
-from .blocking import BlockingClient, BlockingStream, connect_sync
+from .blocking import BlockingClient, connect_sync
+from .blocking_stream import BlockingStream
 from .call_log import CallLog
 from .call_metrics import CallMetrics
+from .call_policy import CallPolicy
 from .cancel import CancelToken
 from .channel import ChannelOptions, ChannelState
 from .client import Client, connect
@@ -12,6 +14,7 @@ from .credentials import BearerToken, Credentials, SharedSecret
 from .errors import RpcError
 from .middleware import Middleware, Proceed, Request, Response
 from .peer import Peer
+from .policy_view import BlockingPolicyView, PolicyView
 from .prometheus import RpcCollector
 from .rate_limit import RateLimit
 from .response_cache import ResponseCache
@@ -25,10 +28,12 @@ __all__ = [
     "Authenticator",
     "BearerToken",
     "BlockingClient",
+    "BlockingPolicyView",
     "BlockingStream",
     "CallContext",
     "CallLog",
     "CallMetrics",
+    "CallPolicy",
     "CancelToken",
     "ChannelOptions",
     "ChannelState",
@@ -38,6 +43,7 @@ __all__ = [
     "Middleware",
     "Peer",
     "PeerStatistics",
+    "PolicyView",
     "Proceed",
     "RateLimit",
     "Request",

@@ -8,21 +8,25 @@ an idle client gets its answer then.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 from ...drivers.address import Address
-from ...drivers.base import Driver
 from ...drivers.choose import driver as make_driver
+from ...protocols.policies import RetryThrottle
 from ...protocols.rpc import Flow, Params, StatisticsTable
+from .blocking_stream import BlockingStream
 from .call import Call
+from .call_policy import CallPolicy, ClientPolicies, PolicyCall, check_policy, chosen_timeout
 from .cancel import CancelToken
+from .cancel_relay import CancelRelay
 from .channel import Channel, ChannelOptions, ChannelState
 from .context import inherit
 from .errors import RpcError
 from .middleware import Middleware
 from .outgoing_call import ClientMiddleware, OutgoingCall
 from .peer import Peer, check_cancel, expired, join_params
+from .policy_view import BlockingPolicyView
 from .proxy import ServiceProxy, proxy_of
 from .service import Service, method_table
 from .stream import StreamCall
@@ -44,7 +48,12 @@ class BlockingClient:
         url: Such as `tcp://127.0.0.1:7070`.
         services: What the server may call on this side: plain functions only.
         middleware: What every call goes through; see `Middleware`. None that waits: there is no loop.
+        policies: As those of `Client`, without hedging: that takes calls side by side.
+        retry_throttle: As that of `Client`.
         options: Those of `ChannelOptions`.
+
+    Raises:
+        TypeError: A policy hedges, or a middleware waits.
     """
 
     def __init__(
@@ -53,11 +62,15 @@ class BlockingClient:
         services: Iterable[Service] = (),
         *,
         middleware: Iterable[Middleware] = (),
+        policies: Mapping[str, CallPolicy] | None = None,
+        retry_throttle: RetryThrottle | None = None,
         **options: Any,
     ) -> None:
         self._address = Address.parse(url)
         channel_options = ChannelOptions(**options)
         methods = method_table(services, types=channel_options.types)
+        self._policies = ClientPolicies(policies or {}, blocking=True)
+        self._throttle = retry_throttle or RetryThrottle()
         self._driver = make_driver("auto")
         self._driver.looks_up_inline = True  # no hidden thread, not even for a name
         self._channel = Channel(
@@ -89,13 +102,61 @@ class BlockingClient:
         **keywords: Any,
     ) -> Any:
         """Call a method and return its result; as `Client.call`."""
-        given, token = join_params(method, params, keywords), self._relay(cancel)
-        through = self._through(method, given, timeout, meta, Flow.UNARY)
+        given = join_params(method, params, keywords)
+        return self.call_by(self._policies.of(method), method, given, timeout, cancel, meta)
+
+    def call_by(
+        self,
+        policy: CallPolicy | None,
+        method: str,
+        params: Params,
+        timeout: float | None,
+        cancel: CancelToken | None,
+        meta: dict[str, Any] | None,
+    ) -> Any:
+        """Call by a policy, or by none."""
+        timeout, token = chosen_timeout(policy, timeout), self._relay(cancel)
+
+        def call(params: Params, meta: dict[str, Any] | None) -> Any:
+            if policy is None:
+                return self._call(method, params, timeout, token, meta)
+            return self._call_by_policy(policy, method, params, timeout, token, meta)
+
+        through = self._through(method, params, timeout, meta, Flow.UNARY)
         if through is None:
-            return self._call(method, given, timeout, token, meta)
-        return through.run_now(
-            lambda request: self._call(method, request.params, timeout, token, request.meta)
-        )
+            return call(params, meta)
+        return through.run_now(lambda request: call(request.params, request.meta))
+
+    def _call_by_policy(
+        self,
+        policy: CallPolicy,
+        method: str,
+        params: Params,
+        timeout: float | None,
+        token: CancelToken | None,
+        meta: dict[str, Any] | None,
+    ) -> Any:
+        """Make the attempts of a call; the same as `call_repeatedly`, but without a loop."""
+        call = self._begin_by_policy(policy, method, timeout, meta)
+        while True:
+            timeout, meta = call.begin()
+            try:
+                result = self._call(method, params, timeout, token, meta, wait=policy.wait_for_ready)
+            except RpcError as error:
+                if not call.failed(error):
+                    raise
+            else:
+                call.succeeded()
+                return result
+            try:
+                self._pause(call, token)
+            except RpcError as error:
+                raise call.final(error) from None
+
+    def _begin_by_policy(
+        self, policy: CallPolicy, method: str, timeout: float | None, meta: dict[str, Any] | None
+    ) -> PolicyCall:
+        return PolicyCall(policy, method, timeout, meta, self._driver, self._throttle, self._channel)
 
     def _call(
         self,
@@ -104,8 +165,10 @@ class BlockingClient:
         timeout: float | None,
         token: CancelToken | None,
         meta: dict[str, Any] | None,
+        *,
+        wait: bool = False,
     ) -> Any:
-        peer, timeout = self._usable_peer(method, timeout, token)
+        peer, timeout = self._usable_peer(method, timeout, token, wait=wait)
         call = peer.start_call(method, params, timeout, meta)
         self._wait_for([call], token)
         return call.result()
@@ -139,13 +202,13 @@ class BlockingClient:
     ) -> list[Any]:
         """Make many calls in one round trip; as `Client.batch`.
 
-        Those that go through middleware are made one after the other.
+        Those that go through middleware, or have a policy, are made one after the other.
         """
         token, outcomes = self._relay(cancel), []
         begun: list[Call] = []
         for method, *params in calls:
             try:
-                if self._middleware is not None:
+                if self._middleware is not None or self._policies.of(method) is not None:
                     outcomes.append(self.call(method, *params, timeout=timeout, cancel=cancel, meta=meta))
                     continue
                 peer, left = self._usable_peer(method, timeout, token)
@@ -167,13 +230,29 @@ class BlockingClient:
         **keywords: Any,
     ) -> None:
         """Call a method without wanting an answer; returns when the operating system has it."""
-        given, token = join_params(method, params, keywords), self._relay(cancel)
-        through = self._through(method, given, timeout, meta, Flow.UNARY)
+        given = join_params(method, params, keywords)
+        self.notify_by(self._policies.of(method), method, given, timeout, cancel, meta)
+
+    def notify_by(
+        self,
+        policy: CallPolicy | None,
+        method: str,
+        params: Params,
+        timeout: float | None,
+        cancel: CancelToken | None,
+        meta: dict[str, Any] | None,
+    ) -> None:
+        """Notify by a policy, or by none; there is nothing to make again."""
+        timeout, token = chosen_timeout(policy, timeout), self._relay(cancel)
+        wait = policy is not None and policy.wait_for_ready
+        through = self._through(method, params, timeout, meta, Flow.UNARY)
         if through is None:
-            self._notify(method, given, timeout, token, meta)
+            self._notify(method, params, timeout, token, meta, wait=wait)
             return
         through.request.notification = True
-        through.run_now(lambda request: self._notify(method, request.params, timeout, token, request.meta))
+        through.run_now(
+            lambda request: self._notify(method, request.params, timeout, token, request.meta, wait=wait)
+        )
 
     def _notify(
         self,
@@ -182,8 +261,10 @@ class BlockingClient:
         timeout: float | None,
         token: CancelToken | None,
         meta: dict[str, Any] | None,
+        *,
+        wait: bool,
     ) -> None:
-        peer, _ = self._usable_peer(method, timeout, token)
+        peer, _ = self._usable_peer(method, timeout, token, wait=wait)
         peer.start_notification(method, params, meta)
         link = peer.link
         self._flush()
@@ -200,17 +281,53 @@ class BlockingClient:
         **keywords: Any,
     ) -> BlockingStream:
         """Call a method with stream items, either way or both; see `BlockingStream`."""
-        given, token = join_params(method, params, keywords), self._relay(cancel)
-        through = self._through(method, given, timeout, meta, Flow.BOTH)
-        stream = StreamCall(method, given, timeout, token, meta, through=through)
+        given = join_params(method, params, keywords)
+        return self.stream_by(self._policies.of(method), method, given, timeout, cancel, meta)
+
+    def stream_by(
+        self,
+        policy: CallPolicy | None,
+        method: str,
+        params: Params,
+        timeout: float | None,
+        cancel: CancelToken | None,
+        meta: dict[str, Any] | None,
+    ) -> BlockingStream:
+        """Stream by a policy, or by none."""
+        timeout, token = chosen_timeout(policy, timeout), self._relay(cancel)
+        through = self._through(method, params, timeout, meta, Flow.BOTH)
+        stream = StreamCall(method, params, timeout, token, meta, through=through, policy=policy)
         if stream.enter_middleware():
+            if policy is not None:
+                stream.attempts = self._begin_by_policy(policy, method, timeout, stream.meta)
+            self._begin_stream(stream)
+        return BlockingStream(stream, self._turn_until, self._flush, self._begin_stream)
+
+    def _begin_stream(self, stream: StreamCall) -> None:
+        """Begin a stream, or begin it again."""
+        token, policy = stream.cancel_token, stream.policy
+        while True:
             try:
-                peer, stream.timeout = self._usable_peer(method, timeout, token)
+                if stream.attempts is not None:
+                    self._pause(stream.attempts, token)
+                    stream.begin_attempt()
+                wait = policy is not None and policy.wait_for_ready
+                peer, stream.timeout = self._usable_peer(stream.method, stream.timeout, token, wait=wait)
                 peer.start_stream(stream)
             except RpcError as error:
-                stream.ended(None, error, direct=False)  # the middleware hears of it
-                raise
-        return BlockingStream(stream, self._turn_until, self._flush)
+                if not stream.could_not_begin(error):
+                    raise
+            else:
+                return
+
+    def with_policy(self, policy: CallPolicy) -> BlockingPolicyView:
+        """The same client, whose calls all follow `policy`, whatever `policies` says of them.
+
+        Raises:
+            TypeError: The policy hedges.
+        """
+        check_policy(policy, blocking=True)
+        return BlockingPolicyView(self, policy)
 
     @overload
     def service(self, service: str) -> ServiceProxy: ...
@@ -244,9 +361,12 @@ class BlockingClient:
         return self._middleware.begin(method, params, timeout, meta, flow)
 
     def _usable_peer(
-        self, method: str, timeout: float | None, cancel: CancelToken | None
+        self, method: str, timeout: float | None, cancel: CancelToken | None, *, wait: bool = False
     ) -> tuple[Peer, float | None]:
-        """Turn until there is a connection with room for a call."""
+        """Turn until there is a connection with room for a call.
+
+        Where there is none because connecting has failed, it turns on only if `wait` says so.
+        """
         check_cancel(cancel)
         channel = self._channel
         if channel.state is ChannelState.CLOSED:
@@ -261,22 +381,38 @@ class BlockingClient:
                 channel.let_go(channel.peer)
             if channel.peer is not None:
                 return not channel.peer.full
-            return channel.state is not ChannelState.CONNECTING
+            return not wait and channel.state is not ChannelState.CONNECTING
 
-        if cancel is not None:
-            cancel.add_callback(_nothing)  # the relay turns the driver for it, and then we look again
-        try:
-            self._driver.poll(0)  # a server that has gone since the last call is found out now
-            in_time = self._turn_until(usable, deadline)
-        finally:
-            if cancel is not None:
-                cancel.remove_callback(_nothing)
+        self._driver.poll(0)  # a server that has gone since the last call is found out now
+        in_time = self._turn_or_cancel(usable, deadline, cancel)
         if not in_time:
             raise expired(f"{method} at {self._address} ({channel.state.value})")
         check_cancel(cancel)
         if channel.peer is None:
             raise channel.unavailable()
         return channel.peer, None if deadline is None else deadline - time.monotonic()
+
+    def _pause(self, call: PolicyCall, cancel: CancelToken | None) -> None:
+        """Turn until the next attempt of a call is to begin."""
+        check_cancel(cancel)
+        pause = call.resume_at - self._driver.now()
+        if pause > 0:
+            self._turn_or_cancel(
+                lambda: cancel is not None and cancel.cancelled, time.monotonic() + pause, cancel
+            )
+            check_cancel(cancel)
+
+    def _turn_or_cancel(
+        self, done: Callable[[], bool], deadline: float | None, cancel: CancelToken | None
+    ) -> bool:
+        """The same as `_turn_until`, for something that looks whether the token is cancelled."""
+        if cancel is None:
+            return self._turn_until(done, deadline)
+        cancel.add_callback(_nothing)  # the relay turns the driver for it, and then we look again
+        try:
+            return self._turn_until(done, deadline)
+        finally:
+            cancel.remove_callback(_nothing)
 
     def _turn_until(self, done: Callable[[], bool], deadline: float | None = None) -> bool:
         """Turn the driver until something is true; False if the deadline comes first."""
@@ -298,42 +434,11 @@ class BlockingClient:
             self._driver.poll(0)
 
     def _relay(self, cancel: CancelToken | None) -> CancelToken | None:
-        return None if cancel is None else _Relay(cancel, self._driver)
+        return None if cancel is None else CancelRelay(cancel, self._driver)
 
 
-class _Relay(CancelToken):
-    """A token whose callbacks come in the driver's turn, whichever thread or signal handler cancels it."""
-
-    def __init__(self, token: CancelToken, driver: Driver) -> None:
-        super().__init__()
-        self._token = token
-        self._driver = driver
-        self._relayed: dict[Callable[[], None], Callable[[], None]] = {}
-        self.reason = token.reason
-
-    @property
-    def cancelled(self) -> bool:
-        if self._token.cancelled:
-            self.reason = self._token.reason
-        return self._token.cancelled
-
-    def add_callback(self, callback: Callable[[], None]) -> None:
-        def in_turn() -> None:
-            self.reason = self._token.reason
-            callback()
-
-        def relayed() -> None:
-            self._driver.post(in_turn)
-
-        self._relayed[callback] = relayed
-        self._token.add_callback(relayed)
-        if self._token.cancelled:  # by another thread, just now: twice is better than never
-            relayed()
-
-    def remove_callback(self, callback: Callable[[], None]) -> None:
-        relayed = self._relayed.pop(callback, None)
-        if relayed is not None:
-            self._token.remove_callback(relayed)
+def _nothing() -> None:
+    """What is called only so that the driver turns."""
 
 
 def _outcome(call: Call) -> Any:
@@ -342,56 +447,3 @@ def _outcome(call: Call) -> Any:
         return call.result()
     except RpcError as error:
         return error
-
-
-def _nothing() -> None:
-    """What is called only so that the driver turns."""
-
-
-class BlockingStream:
-    """A call with stream items; iterate over those of the callee."""
-
-    def __init__(
-        self,
-        stream: StreamCall,
-        wait: Callable[[Callable[[], bool]], object],
-        flush: Callable[[], None],
-    ) -> None:
-        self._stream = stream
-        self._wait = wait
-        self._flush = flush
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        self._wait(lambda: self._stream.has_item)
-        try:
-            return self._stream.take()
-        except StopAsyncIteration:
-            raise StopIteration from None
-
-    def send(self, item: Any) -> None:
-        """Send an item, as soon as the callee takes it; raises `RpcError` where the call has ended."""
-        self._wait(lambda: self._stream.may_send)
-        self._stream.send_now(item)
-        self._flush()
-
-    def end(self) -> None:
-        """Send no more items; the call goes on until the callee ends it."""
-        self._stream.end_now()
-        self._flush()
-
-    def result(self) -> Any:
-        """Wait for the end of the call and return its result; as `StreamCall.result`."""
-        self._stream.end_now()
-        self._stream.let_items_go()
-        self._wait(lambda: self._stream.over)
-        return self._stream.outcome()
-
-    def __enter__(self) -> BlockingStream:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._stream.give_up("the block that used the stream ended")
-        self._flush()

@@ -28,6 +28,7 @@ from ...protocols.backoff import Backoff
 from ...protocols.rpc import (
     CLIENT_KEEP_ALIVE,
     COMPRESS_ABOVE,
+    CallStatistics,
     Codec,
     KeepAlive,
     RpcLimits,
@@ -160,6 +161,10 @@ class Channel:
     def statistics(self) -> StatisticsTable:
         """Of all calls so far; a copy."""
         return self._statistics.with_running(entry for peer in self._links for entry in peer.running)
+
+    def statistics_of(self, method: str) -> CallStatistics:
+        """Where the calls of a method are counted."""
+        return self._statistics.of(method)
 
     def start(self) -> None:
         """Begin to connect, unless that has begun."""

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 from ...drivers.address import Address
 from ...drivers.base import Driver
 from ...drivers.choose import running_driver
+from ...protocols.policies import RetryThrottle
 from ...protocols.rpc import Flow, Params, StatisticsTable
 from .batch import gather_calls
 from .call import cancellable
+from .call_policy import (
+    CallPolicy,
+    ClientPolicies,
+    PolicyCall,
+    call_repeatedly,
+    check_policy,
+    chosen_timeout,
+)
 from .cancel import CancelToken
 from .channel import Channel, ChannelOptions, ChannelState
 from .context import inherit
 from .errors import RpcError
+from .hedged_call import HedgedCall
 from .middleware import Middleware
 from .outgoing_call import ClientMiddleware, OutgoingCall
 from .peer import Peer, check_cancel, expired, join_params, wait_or_cancel
+from .policy_view import PolicyView
 from .proxy import ServiceProxy, proxy_of
 from .service import Service, method_table
 from .stream import StreamCall
@@ -48,6 +59,10 @@ class Client:
         services: What the server may call on this side.
         driver: By default the running loop's.
         middleware: What every call goes through; see `Middleware`.
+        policies: How calls are made, by the full name of a method, that of a service, or "*" for
+            all; the most specific name holds.
+        retry_throttle: Stops retries and hedges while too much fails. By default the client has one
+            of its own; clients of the same server may share one.
         options: Those of `ChannelOptions`.
     """
 
@@ -58,6 +73,8 @@ class Client:
         *,
         driver: Driver | None = None,
         middleware: Iterable[Middleware] = (),
+        policies: Mapping[str, CallPolicy] | None = None,
+        retry_throttle: RetryThrottle | None = None,
         **options: Any,
     ) -> None:
         self._address = Address.parse(url)
@@ -66,9 +83,12 @@ class Client:
         self._driver = driver
         given = list(middleware)
         self._middleware = ClientMiddleware(given, self._now) if given else None
+        self._policies = ClientPolicies(policies) if policies else None
+        self._throttle = retry_throttle or RetryThrottle()
+        self._goes_slowly = bool(given or policies)
         self._channel: Channel | None = None
         self._peer: Peer | None = None  # the channel's, at hand for every call
-        self._watchers: list[Waiter] = []
+        self._watchers: dict[Waiter, None] = {}
 
     @property
     def state(self) -> ChannelState:
@@ -113,7 +133,7 @@ class Client:
         if (
             keywords
             or peer is None
-            or self._middleware is not None
+            or self._goes_slowly
             or cancel is not None
             or len(peer.calls) >= peer.max_calls
             or peer.congested
@@ -132,13 +152,74 @@ class Client:
         cancel: CancelToken | None,
         meta: dict[str, Any] | None,
     ) -> Coroutine[Any, Any, Any]:
-        """Call through the middleware, or as soon as there is a connection with room for it."""
+        """Call through the middleware, by a policy, or as soon as there is a connection with room."""
+        if not self._goes_slowly:
+            return self._call_with_room(method, params, timeout, cancel, meta)
+        return self.call_by(self._policy_of(method), method, params, timeout, cancel, meta)
+
+    def call_by(
+        self,
+        policy: CallPolicy | None,
+        method: str,
+        params: Params,
+        timeout: float | None,
+        cancel: CancelToken | None,
+        meta: dict[str, Any] | None,
+    ) -> Coroutine[Any, Any, Any]:
+        """Call by a policy, or by none."""
+        timeout = chosen_timeout(policy, timeout)
         through = self._through(method, params, timeout, meta, Flow.UNARY)
         if through is None:
-            return self._call_with_room(method, params, timeout, cancel, meta)
+            return self._call_inside(policy, method, params, timeout, cancel, meta)
         return through.run(
-            lambda request: self._call_with_room(method, request.params, timeout, cancel, request.meta)
+            lambda request: self._call_inside(policy, method, request.params, timeout, cancel, request.meta)
         )
+
+    def _call_inside(
+        self,
+        policy: CallPolicy | None,
+        method: str,
+        params: Params,
+        timeout: float | None,
+        cancel: CancelToken | None,
+        meta: dict[str, Any] | None,
+    ) -> Coroutine[Any, Any, Any]:
+        """Call inside of the middleware."""
+        if policy is None:
+            return self._call_with_room(method, params, timeout, cancel, meta)
+        return self._call_by_policy(policy, method, params, timeout, cancel, meta)
+
+    async def _call_by_policy(
+        self,
+        policy: CallPolicy,
+        method: str,
+        params: Params,
+        timeout: float | None,
+        cancel: CancelToken | None,
+        meta: dict[str, Any] | None,
+    ) -> Any:
+        """Make the attempts of a call."""
+        call = self._begin_by_policy(policy, method, timeout, meta)
+
+        def send(timeout: float | None, meta: dict[str, Any] | None) -> Coroutine[Any, Any, Any]:
+            return self._call_with_room(method, params, timeout, cancel, meta, wait=policy.wait_for_ready)
+
+        if policy.hedging is None:
+            return await call_repeatedly(call, send, lambda until: self._pause(until, cancel))
+
+        def wait(waiter: Waiter, until: float | None) -> Awaitable[None]:
+            return self._wait(waiter, until, cancel)
+
+        return await HedgedCall(call, policy.hedging, send, wait).run()
+
+    def _begin_by_policy(
+        self, policy: CallPolicy, method: str, timeout: float | None, meta: dict[str, Any] | None
+    ) -> PolicyCall:
+        channel, driver = self._open(), self._driver or running_driver()
+        return PolicyCall(policy, method, timeout, meta, driver, self._throttle, channel)
+
+    def _policy_of(self, method: str) -> CallPolicy | None:
+        return self._policies.of(method) if self._policies is not None else None
 
     def _through(
         self, method: str, params: Params, timeout: float | None, meta: dict[str, Any] | None, flow: Flow
@@ -155,9 +236,11 @@ class Client:
         timeout: float | None,
         cancel: CancelToken | None,
         meta: dict[str, Any] | None,
+        *,
+        wait: bool = False,
     ) -> Any:
-        """Call as soon as there is a connection with room for it."""
-        peer, timeout = await self._usable_peer(method, timeout, cancel)
+        """Call as soon as there is a connection with room for it; see `_usable_peer` for `wait`."""
+        peer, timeout = await self._usable_peer(method, timeout, cancel, wait=wait)
         call = peer.start_call(method, params, timeout, meta)
         if cancel is None:
             return await call
@@ -194,23 +277,31 @@ class Client:
             RpcError: There is no connection, or the call cannot be sent.
         """
         given = join_params(method, params, keywords)
-        through = self._through(method, given, timeout, meta, Flow.UNARY)
-        if through is None:
-            await self._notify(method, given, timeout, cancel, meta)
-            return
-        through.request.notification = True
-        await through.run(lambda request: self._notify(method, request.params, timeout, cancel, request.meta))
+        await self.notify_by(self._policy_of(method), method, given, timeout, cancel, meta)
 
-    async def _notify(
+    async def notify_by(
         self,
+        policy: CallPolicy | None,
         method: str,
         params: Params,
         timeout: float | None,
         cancel: CancelToken | None,
         meta: dict[str, Any] | None,
     ) -> None:
-        peer, _ = await self._usable_peer(method, timeout, cancel)
-        peer.start_notification(method, params, meta)
+        """Notify by a policy, or by none; there is nothing to make again."""
+        timeout = chosen_timeout(policy, timeout)
+        wait = policy is not None and policy.wait_for_ready
+
+        async def notify(params: Params, meta: dict[str, Any] | None) -> None:
+            peer, _ = await self._usable_peer(method, timeout, cancel, wait=wait)
+            peer.start_notification(method, params, meta)
+
+        through = self._through(method, params, timeout, meta, Flow.UNARY)
+        if through is None:
+            await notify(params, meta)
+            return
+        through.request.notification = True
+        await through.run(lambda request: notify(request.params, request.meta))
 
     def stream(
         self,
@@ -224,8 +315,26 @@ class Client:
     ) -> StreamCall:
         """Call a method with stream items, either way or both; see `StreamCall`."""
         given = join_params(method, params, keywords)
-        through = self._through(method, given, timeout, meta, Flow.BOTH)
-        return StreamCall(method, given, timeout, cancel, meta, self, through)
+        return self.stream_by(self._policy_of(method), method, given, timeout, cancel, meta)
+
+    def stream_by(
+        self,
+        policy: CallPolicy | None,
+        method: str,
+        params: Params,
+        timeout: float | None,
+        cancel: CancelToken | None,
+        meta: dict[str, Any] | None,
+    ) -> StreamCall:
+        """Stream by a policy, or by none."""
+        timeout = chosen_timeout(policy, timeout)
+        through = self._through(method, params, timeout, meta, Flow.BOTH)
+        return StreamCall(method, params, timeout, cancel, meta, self, through, policy)
+
+    def with_policy(self, policy: CallPolicy) -> PolicyView:
+        """The same client, whose calls all follow `policy`, whatever `policies` says of them."""
+        check_policy(policy, blocking=False)
+        return PolicyView(self, policy)
 
     async def batch(
         self,
@@ -274,21 +383,33 @@ class Client:
         channel = self._open()
         channel.close()
         while channel.open_links:
-            await self._watch()
+            await self._wait(Waiter(asyncio.get_running_loop()), None, None)
 
     # -- finding a connection ------------------------------------------------------------------------
 
     async def open_stream(self, stream: StreamCall) -> None:
-        """Begin a stream that `stream` has prepared."""
+        """Begin a stream that `stream` has prepared, or begin it again."""
         if not stream.enter_middleware():
             return
-        try:
-            peer, stream.timeout = await self._usable_peer(stream.method, stream.timeout, stream.cancel_token)
-            peer.start_stream(stream)
-        except RpcError as error:
-            if stream.through is not None:  # the middleware that has let it through hears of its end
-                stream.ended(None, error, direct=False)
-            raise
+        policy, cancel = stream.policy, stream.cancel_token
+        if policy is not None and stream.attempts is None:
+            stream.attempts = self._begin_by_policy(policy, stream.method, stream.timeout, stream.meta)
+        while True:
+            try:
+                if stream.attempts is not None:
+                    await self._pause(stream.attempts.resume_at, cancel)
+                    stream.begin_attempt()
+                wait = policy is not None and policy.wait_for_ready
+                peer, stream.timeout = await self._usable_peer(
+                    stream.method, stream.timeout, cancel, wait=wait
+                )
+                if not stream.over:  # or somebody has given it up meanwhile
+                    peer.start_stream(stream)
+            except RpcError as error:
+                if not stream.could_not_begin(error):
+                    raise
+            else:
+                return
 
     def _open(self) -> Channel:
         if self._channel is None:
@@ -304,9 +425,12 @@ class Client:
         return self._channel
 
     async def _usable_peer(
-        self, method: str, timeout: float | None, cancel: CancelToken | None
+        self, method: str, timeout: float | None, cancel: CancelToken | None, *, wait: bool = False
     ) -> tuple[Peer, float | None]:
-        """Wait for a connection with room for a call; returns what is left of the timeout."""
+        """Wait for a connection with room for a call; returns what is left of the timeout.
+
+        Where there is none because connecting has failed, it waits on only if `wait` says so.
+        """
         check_cancel(cancel)
         channel = self._open()
         loop = asyncio.get_running_loop()
@@ -319,8 +443,10 @@ class Client:
                         channel.let_go(peer)
                     elif peer is not None:
                         await peer.room(cancel)
-                    elif channel.state is ChannelState.CONNECTING:
-                        await wait_or_cancel(self._watch(), cancel)
+                    elif channel.state is ChannelState.CONNECTING or (
+                        wait and channel.state is not ChannelState.CLOSED
+                    ):
+                        await self._wait(Waiter(loop), None, cancel)
                     else:
                         raise channel.unavailable()
         except TimeoutError:
@@ -330,13 +456,34 @@ class Client:
     def _now(self) -> float:
         return (self._driver or running_driver()).now()
 
-    def _watch(self) -> Waiter:
-        waiter = Waiter(asyncio.get_running_loop())
-        self._watchers.append(waiter)
-        return waiter
+    async def _pause(self, until: float, cancel: CancelToken | None) -> None:
+        """Wait for a driver time, or until the client is closed; raises as `_wait` does."""
+        check_cancel(cancel)
+        while self.state is not ChannelState.CLOSED and self._now() < until:
+            await self._wait(Waiter(asyncio.get_running_loop()), until, cancel)
+
+    async def _wait(self, waiter: Waiter, until: float | None, cancel: CancelToken | None) -> None:
+        """Wait until somebody finishes `waiter`, or the state changes, or a driver time has come.
+
+        Raises:
+            RpcError: The token was cancelled first.
+        """
+
+        def wake() -> None:
+            waiter.finish(None, None, direct=False)
+
+        self._watchers[waiter] = None
+        driver = self._driver or running_driver()
+        timer = driver.call_at(until, wake) if until is not None else None
+        try:
+            await wait_or_cancel(waiter, cancel)
+        finally:
+            self._watchers.pop(waiter, None)
+            if timer is not None:
+                timer.cancel()
 
     def _state_changed(self) -> None:
         self._peer = self._channel.peer if self._channel is not None else None
-        watchers, self._watchers = self._watchers, []
+        watchers, self._watchers = self._watchers, {}
         for waiter in watchers:
             waiter.finish(None, None, direct=False)

@@ -32,6 +32,7 @@ class IncomingItems(Generic[T]):
     Attributes:
         queue: The items that have come and their sizes in bytes.
         bytes: Of all that have come, encoded.
+        dropped: Whether items have come that nobody was to take.
     """
 
     def __init__(self, peer: Peer, msgid: int) -> None:
@@ -45,10 +46,12 @@ class IncomingItems(Generic[T]):
         self._waiter: Waiter | None = None
         self._ended = False
         self._error: Exception | None = None
+        self.dropped = False
 
     def push(self, item: T, size: int) -> None:
         """An item has arrived; the peer wakes whoever waits for it, once for all that have come."""
         if self._ended:
+            self.dropped = True
             self._peer.consumed(self._msgid, size, 1)
             return
         self.bytes += size
@@ -73,6 +76,11 @@ class IncomingItems(Generic[T]):
         if self._taken:
             self._report()
         self.wake(direct=False)
+
+    @property
+    def arrived(self) -> bool:
+        """Whether any item has come."""
+        return self.dropped or self.bytes > 0
 
     @property
     def ready(self) -> bool:

@@ -488,7 +488,7 @@ class Peer:
             return
         stream = self._take_stream(event.msgid)
         if stream is not None:
-            stream.ended(None, error, direct=direct)
+            stream.failed(error, direct=direct)
 
     def _on_stream_result(self, event: ResponseReceived, direct: bool) -> None:
         stream = self._take_stream(event.msgid)

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from .service import declared_method, service_name
 
-if TYPE_CHECKING:
-    from .blocking import BlockingClient
-    from .client import Client
+
+class Caller(Protocol):
+    """A client of either kind, or a view of one."""
+
+    def call(self, method: str, /, *params: Any, **keywords: Any) -> Any:
+        """Call a method."""
+
+    def stream(self, method: str, /, *params: Any, **keywords: Any) -> Any:
+        """Call it with stream items."""
+
+    def notify(self, method: str, /, *params: Any, **keywords: Any) -> Any:
+        """Call it without wanting an answer."""
 
 
 _OPTIONS = {"timeout", "cancel", "meta"}  # of the call, not of the method
@@ -44,7 +53,7 @@ class ServiceProxy:
             that; a name that it lacks is an `AttributeError`.
     """
 
-    def __init__(self, client: Client | BlockingClient, name: str, declaration: type | None = None) -> None:
+    def __init__(self, client: Caller, name: str, declaration: type | None = None) -> None:
         self._client = client
         self._name = name
         self._declaration = declaration
@@ -62,7 +71,7 @@ class ServiceProxy:
 class ProxyMethod:
     """One method: call it, or `stream` or `notify` it. Keywords are as for the client's `call`."""
 
-    def __init__(self, client: Client | BlockingClient, name: str, positional: Sequence[str] | None) -> None:
+    def __init__(self, client: Caller, name: str, positional: Sequence[str] | None) -> None:
         self._client = client
         self._name = name
         self._positional = positional
@@ -83,7 +92,7 @@ class ProxyMethod:
         return self._client.notify(self._name, *params, **keywords)
 
 
-def proxy_of(client: Client | BlockingClient, service: str | type) -> Any:
+def proxy_of(client: Caller, service: str | type) -> Any:
     """What `service` of a client returns: of a name or of a class that declares the methods."""
     if isinstance(service, str):
         return ServiceProxy(client, service)

@@ -15,15 +15,20 @@ from .waiter import Waiter
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from .call_policy import CallPolicy, PolicyCall
     from .outgoing_call import OutgoingCall
     from .peer import Peer
+
+
+class _BegunAgain(Exception):
+    """The attempt that an iteration waited for has failed; another one takes its place."""
 
 
 class StreamOpener(Protocol):
     """Something that finds the connection for a stream: a client."""
 
     async def open_stream(self, stream: StreamCall) -> None:
-        """Begin the stream on a connection; raises `RpcError` where there is none."""
+        """Begin the stream on a connection, or begin it again; raises `RpcError` where it cannot."""
 
 
 class StreamCall:
@@ -46,6 +51,7 @@ class StreamCall:
         meta: dict[str, Any] | None,
         opener: StreamOpener | None = None,
         through: OutgoingCall | None = None,
+        policy: CallPolicy | None = None,
     ) -> None:
         self.method = method
         self.params = params
@@ -58,6 +64,12 @@ class StreamCall:
         self.cancel_token = cancel
         self.through = through
         """The middleware that it goes through, or None."""
+        self.policy = policy
+        self.attempts: PolicyCall | None = None
+        """Says whether it is begun again; set by the opener, where there is a policy."""
+        self._entered = False  # the middleware
+        self._no_more_to_send = False
+        self._no_more_to_take = False
         self._opener = opener
         self._opening = asyncio.Lock() if opener is not None else None
         self._peer: Peer | None = None
@@ -73,15 +85,21 @@ class StreamCall:
         return self
 
     async def __anext__(self) -> Any:
-        if self._peer is None:
-            await self._open()
-        if self._peer is None:
-            return self.take()
-        items = self.items
-        if not items.queue:
-            await items.arrival()
-        item = items.take()
-        return item if self.through is None else self._received(item)
+        while True:
+            if self._peer is None:
+                await self._open()
+            if self._peer is None:
+                return self.take()
+            items = self.items
+            if not items.queue:
+                await items.arrival()
+            try:
+                item = items.take()
+            except _BegunAgain:
+                continue
+            if self.attempts is not None:
+                self.attempts.commit()
+            return item if self.through is None else self._received(item)
 
     async def send(self, item: Any) -> None:
         """Send an item, as soon as the callee takes it.
@@ -91,6 +109,8 @@ class StreamCall:
         """
         if self._peer is None:
             await self._open()
+        if self.attempts is not None:
+            self.attempts.commit()  # items are not kept, so they could not be sent again
         if self.through is not None:
             item = self._sending(item)
         if not self.outgoing.try_send(item):
@@ -113,6 +133,9 @@ class StreamCall:
         await self.end()
         self.let_items_go()
         while not self._over:
+            if self._peer is None:
+                await self._open()
+                continue
             waiter = Waiter(asyncio.get_running_loop())
             self._waiters.append(waiter)
             await waiter
@@ -143,13 +166,14 @@ class StreamCall:
             self.items.discard()
 
     def __del__(self) -> None:
-        if self._peer is not None:
-            if not self._over:
+        if not self._over and (self._peer is not None or self.between_attempts):
+            if self._peer is not None:
                 self._peer.forget(self._msgid)
                 self._count_end(StatusCode.CANCELLED)
-                if self.through is not None:
-                    dropped = RpcError(StatusCode.CANCELLED, "the stream was dropped before its end")
-                    self.through.leave(Response(error=dropped))
+            if self.through is not None:
+                dropped = RpcError(StatusCode.CANCELLED, "the stream was dropped before its end")
+                self.through.leave(Response(error=dropped))
+        if self._peer is not None:
             self.items.discard()
 
     # -- for the peer -------------------------------------------------------------------------------
@@ -164,6 +188,21 @@ class StreamCall:
         self.outgoing = OutgoingItems(peer, msgid)
         if self.cancel_token is not None:
             self.cancel_token.add_callback(self._token_cancelled)
+        if self._no_more_to_send:
+            self.end_now()
+        if self._no_more_to_take:
+            self.items.discard()
+
+    def failed(self, error: RpcError, *, direct: bool) -> None:
+        """The call has failed on its connection: it is over, unless it is to be begun again."""
+        attempts = self.attempts
+        if attempts is not None and not self._over:
+            if self.items.arrived:
+                attempts.commit()
+            if attempts.failed(error):
+                self._wait_for_next_attempt(error, attempts, direct=direct)
+                return
+        self.ended(None, error, direct=direct)
 
     def ended(self, result: Any, error: RpcError | None, *, direct: bool) -> None:
         """The call is over."""
@@ -183,13 +222,46 @@ class StreamCall:
         over = error or RpcError(StatusCode.CANCELLED, f"{self.method} has ended; it takes no more items")
         self.outgoing.stop(over, direct=direct)
         self.items.end(error, direct=direct)
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.finish(None, None, direct=direct)
+        self._wake_waiters(direct=direct)
 
     def wake(self, *, direct: bool) -> None:
         """There may be credit or room for items again."""
         self.outgoing.wake(direct=direct)
+
+    # -- attempts, where there is a policy -------------------------------------------------------------
+
+    @property
+    def between_attempts(self) -> bool:
+        """Whether an attempt has failed and the next one is to begin."""
+        return self.attempts is not None and self._peer is None and not self._over
+
+    def begin_attempt(self) -> None:
+        """Make ready for an attempt that begins now."""
+        if self.attempts is not None:
+            self.timeout, self.meta = self.attempts.begin()
+
+    def commit(self) -> None:
+        """Items have gone one way or the other: the call is not begun again."""
+        if self.attempts is not None:
+            self.attempts.commit()
+
+    def could_not_begin(self, error: RpcError) -> bool:
+        """An attempt has failed before it was sent; gives whether there is another. If not, it is over."""
+        attempts = self.attempts
+        if attempts is not None and attempts.failed(error):
+            return True
+        if attempts is not None or self.through is not None:  # the middleware hears of the end
+            self.ended(None, error, direct=False)
+        return False
+
+    def _wait_for_next_attempt(self, error: RpcError, attempts: PolicyCall, *, direct: bool) -> None:
+        """Let go of an attempt; whoever waits for what it brings begins the next one."""
+        self._count_end(error.code)
+        self._peer = None
+        if self.cancel_token is not None:
+            self.cancel_token.remove_callback(self._token_cancelled)
+        self.items.end(_BegunAgain(), direct=direct)
+        self._wake_waiters(direct=direct)
 
     # -- the same without waiting, for the blocking client ----------------------------------------------
 
@@ -200,6 +272,7 @@ class StreamCall:
 
     def end_now(self) -> None:
         """Send no more items."""
+        self._no_more_to_send = True
         if not self._over and self._peer is not None:
             self._peer.end_stream(self._msgid)
             self.outgoing.stop(
@@ -209,7 +282,8 @@ class StreamCall:
 
     def let_items_go(self) -> None:
         """Nobody will take the callee's items any more."""
-        if not self._over:
+        self._no_more_to_take = True
+        if not self._over and self._peer is not None:
             self.items.discard()
 
     @property
@@ -228,6 +302,7 @@ class StreamCall:
             self.outcome()
             raise StopAsyncIteration
         item = self.items.take()
+        self.commit()
         return item if self.through is None else self._received(item)
 
     def send_now(self, item: Any) -> None:
@@ -259,14 +334,20 @@ class StreamCall:
 
     def enter_middleware(self) -> bool:
         """Begin with what the middleware makes of the call; False where it has answered already."""
-        if self.through is None:
+        if self.through is None or self._entered:
             return True
+        self._entered = True
         response = self.through.enter()
         request = self.through.request
         self.params, self.meta = request.params, request.meta
         if response is not None:
             self.ended(response.result, response.error, direct=False)
         return response is None
+
+    def _wake_waiters(self, *, direct: bool) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.finish(None, None, direct=direct)
 
     def _received(self, item: Any) -> Any:
         through = self.through
