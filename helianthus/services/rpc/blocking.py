@@ -30,7 +30,9 @@ from .stream import StreamCall
 T = TypeVar("T")
 
 
-def connect_sync(url: str, services: Iterable[Service] = (), **options: Any) -> BlockingClient:
+def connect_sync(
+    url: str | Sequence[str], services: Iterable[Service] = (), **options: Any
+) -> BlockingClient:
     """Make a blocking client of the node at `url`; see `BlockingClient`."""
     return BlockingClient(url, services, **options)
 
@@ -41,7 +43,7 @@ class BlockingClient:
     Use it as a context manager, from one thread at a time.
 
     Args:
-        url: Such as `tcp://127.0.0.1:7070`.
+        url: Such as `tcp://127.0.0.1:7070`; several are raced, see `protocols.racing`.
         services: What the server may call on this side: plain functions only.
         middleware: What every call goes through; see `Middleware`. None that waits: there is no loop.
         options: Those of `ChannelOptions`.
@@ -49,18 +51,18 @@ class BlockingClient:
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         services: Iterable[Service] = (),
         *,
         middleware: Iterable[Middleware] = (),
         **options: Any,
     ) -> None:
-        self._address = Address.parse(url)
+        self._addresses = Address.parse_all(url)
         self._driver = make_driver("auto")
         self._driver.looks_up_inline = True  # no hidden thread, not even for a name
         self._channel = Channel(
             self._driver,
-            self._address,
+            self._addresses,
             ChannelOptions(**options),
             method_table(services),
             None,
@@ -270,7 +272,7 @@ class BlockingClient:
             if cancel is not None:
                 cancel.remove_callback(_nothing)
         if not in_time:
-            raise expired(f"{method} at {self._address} ({channel.state.value})")
+            raise expired(f"{method} at {channel.where} ({channel.state.value})")
         check_cancel(cancel)
         if channel.peer is None:
             raise channel.unavailable()

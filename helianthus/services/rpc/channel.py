@@ -1,4 +1,4 @@
-"""A client's connection to one address: made, kept and made again.
+"""A client's connection to a server: made, kept and made again.
 
 Coroutine-free, so that the async and the blocking client share it. The delays are those of gRPC's
 connection back-off, except that the first retry comes at once: most lost connections are a server
@@ -29,6 +29,7 @@ from ...protocols.rpc import CLIENT_KEEP_ALIVE, KeepAlive, RpcLimits, RpcSession
 from .credentials import Credentials, Exchange, Step
 from .errors import RpcError
 from .peer import Peer
+from .racer import Racer, reason_of
 from .service import ServedMethod
 
 _log = logging.getLogger("helianthus.rpc")
@@ -72,11 +73,11 @@ class ChannelState(enum.Enum):
 
 
 class Channel:
-    """Keeps a connection to one address, and tells who waits for it.
+    """Keeps one connection to a server, and tells who waits for it.
 
     Args:
         driver: Makes the connection.
-        address: Where to.
+        addresses: Where to: the first that answers.
         options: How.
         methods: What the server may call on this side.
         loop: Where coroutines run, or None.
@@ -86,7 +87,7 @@ class Channel:
     def __init__(
         self,
         driver: Driver,
-        address: Address,
+        addresses: tuple[Address, ...],
         options: ChannelOptions,
         methods: dict[str, ServedMethod],
         loop: asyncio.AbstractEventLoop | None,
@@ -97,14 +98,15 @@ class Channel:
         self.state = ChannelState.IDLE
         self._statistics = StatisticsTable()
         self._driver = driver
-        self._address = address
+        self._addresses = addresses
         self._options = options
         self._methods = methods
         self._loop = loop
         self._changed = changed
         self._backoff = Backoff(driver.rng)
         self._keep_alive = options.keep_alive
-        self._attempt: Peer | None = None
+        self._racer: Racer | None = None
+        self._attempt: Peer | None = None  # connected, but not to be called yet
         self._links: dict[Peer, Link[Any]] = {}
         self._timer: Timer | None = None
         self._ready_at = 0.0
@@ -116,6 +118,11 @@ class Channel:
     def open_links(self) -> int:
         """Connections that have not ended, those that are being closed included."""
         return len(self._links)
+
+    @property
+    def where(self) -> str:
+        """All addresses, as text."""
+        return ", ".join(map(str, self._addresses))
 
     def statistics(self) -> StatisticsTable:
         """Of all calls so far; a copy."""
@@ -138,11 +145,14 @@ class Channel:
             else:
                 peer.close(self._reason)
         self.peer = self._attempt = None
+        racer, self._racer = self._racer, None
+        if racer is not None:
+            racer.give_up(TransportError(self._reason))
         self._enter(ChannelState.CLOSED)
 
     def unavailable(self) -> RpcError:
         """The error of a call that finds no connection."""
-        return RpcError(self._code, f"{self._address}: {self._reason}", maybe_executed=False)
+        return RpcError(self._code, f"{self.where}: {self._reason}", maybe_executed=False)
 
     def let_go(self, peer: Peer) -> None:
         """Look for another connection: this one takes no calls, though `peer_closed` is yet to come."""
@@ -153,12 +163,8 @@ class Channel:
 
     def peer_ready(self, peer: Peer) -> None:
         """The transport is connected: wait for hello, if the server is to say it."""
-        if peer is not self._attempt:
-            return
-        if self._options.extensions:
-            self._set_timer(self._options.hello_timeout, self._authenticate)
-        else:
-            self._authenticate()
+        if self._racer is not None and self._racer.knows(peer):
+            self._racer.connected(peer)
 
     def peer_said_hello(self, peer: Peer) -> None:
         """The server understands the extensions."""
@@ -175,8 +181,10 @@ class Channel:
     def peer_closed(self, peer: Peer, error: Exception | None) -> None:
         """A connection has ended, or could not be made."""
         self._links.pop(peer, None)
-        if peer in (self.peer, self._attempt):
-            self._retry(_reason(error))
+        if self._racer is not None and self._racer.knows(peer):
+            self._racer.lost(peer, error or TransportError(reason_of(None)))
+        elif peer in (self.peer, self._attempt):
+            self._retry(reason_of(error))
         elif not self._links:
             self._changed()
 
@@ -188,11 +196,19 @@ class Channel:
 
     def method_failed(self, peer: Peer, method: str, error: Exception) -> None:
         """Something that the server called on this side failed."""
-        _log.error("%s: %s failed", self._address, method or "the connection", exc_info=error)
+        _log.error("%s: %s failed", self.where, method or "the connection", exc_info=error)
 
     # -- connecting -----------------------------------------------------------------------------------
 
     def _connect(self) -> None:
+        self._ready_at = 0.0
+        self._authenticating = False
+        self._enter(ChannelState.CONNECTING)
+        self._set_timer(self._options.connect_timeout, self._connect_timed_out)
+        begin, abort = self._begin_attempt, self._abort_attempt
+        self._racer = Racer(self._driver, self._addresses, begin, abort, self._won, self._all_failed)
+
+    def _begin_attempt(self, address: Address) -> Peer:
         driver = self._driver
         session = RpcSession(
             driver.now(),
@@ -201,18 +217,29 @@ class Channel:
             keep_alive=self._keep_alive,
             extensions=self._options.extensions,
         )
-        peer = self._attempt = Peer(driver, session, self._methods, self, self._loop, self._statistics)
-        self._ready_at = 0.0
-        self._authenticating = False
-        self._enter(ChannelState.CONNECTING)
-        self._set_timer(self._options.connect_timeout, self._connect_timed_out)
-        self._links[peer] = driver.connect(self._address, session, peer)
+        peer = Peer(driver, session, self._methods, self, self._loop, self._statistics)
+        self._links[peer] = driver.connect(address, session, peer)
+        return peer
+
+    def _abort_attempt(self, peer: Peer) -> None:
+        self._links[peer].abort()
+
+    def _won(self, peer: Peer, address: Address) -> None:
+        self._racer = None
+        self._attempt = peer
+        if self._options.extensions:
+            self._set_timer(self._options.hello_timeout, self._authenticate)
+        else:
+            self._authenticate()
+
+    def _all_failed(self, reason: str) -> None:
+        if self._racer is not None:
+            self._racer = None
+            self._retry(reason)
 
     def _connect_timed_out(self) -> None:
-        attempt = self._attempt
-        if attempt is not None:
-            timeout = self._options.connect_timeout
-            self._links[attempt].abort(TimedOut(f"no connection within {timeout:g} s"))
+        if self._racer is not None:
+            self._racer.give_up(TimedOut(f"no connection within {self._options.connect_timeout:g} s"))
 
     def _authenticate(self) -> None:
         """Prove who connects, where that was asked for; then the connection is ready."""
@@ -280,10 +307,3 @@ class Channel:
     def _enter(self, state: ChannelState) -> None:
         self.state = state
         self._changed()
-
-
-def _reason(error: Exception | None) -> str:
-    """Why a connection ended, without the address, which the reader knows already."""
-    if error is None:
-        return "the server closed the connection"
-    return error.message if isinstance(error, TransportError) else str(error)

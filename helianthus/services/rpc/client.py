@@ -29,7 +29,11 @@ T = TypeVar("T")
 
 
 def connect(
-    url: str, services: Iterable[Service] = (), *, driver: Driver | None = None, **options: Any
+    url: str | Sequence[str],
+    services: Iterable[Service] = (),
+    *,
+    driver: Driver | None = None,
+    **options: Any,
 ) -> Client:
     """Make a client of the node at `url`; see `Client`."""
     return Client(url, services, driver=driver, **options)
@@ -44,7 +48,7 @@ class Client:
     flight with UNAVAILABLE, and `RpcError.maybe_executed` says whether they may have run.
 
     Args:
-        url: Such as `tcp://127.0.0.1:7070`.
+        url: Such as `tcp://127.0.0.1:7070`; several are raced, see `protocols.racing`.
         services: What the server may call on this side.
         driver: By default the running loop's.
         middleware: What every call goes through; see `Middleware`.
@@ -53,14 +57,14 @@ class Client:
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         services: Iterable[Service] = (),
         *,
         driver: Driver | None = None,
         middleware: Iterable[Middleware] = (),
         **options: Any,
     ) -> None:
-        self._address = Address.parse(url)
+        self._addresses = Address.parse_all(url)
         self._methods = method_table(services)
         self._options = ChannelOptions(**options)
         self._driver = driver
@@ -294,7 +298,7 @@ class Client:
         if self._channel is None:
             self._channel = Channel(
                 self._driver or running_driver(),
-                self._address,
+                self._addresses,
                 self._options,
                 self._methods,
                 asyncio.get_running_loop(),
@@ -324,7 +328,7 @@ class Client:
                     else:
                         raise channel.unavailable()
         except TimeoutError:
-            raise expired(f"{method} at {self._address} ({channel.state.value})") from None
+            raise expired(f"{method} at {channel.where} ({channel.state.value})") from None
         return peer, None if deadline is None else deadline - loop.time()
 
     def _now(self) -> float:
