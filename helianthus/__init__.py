@@ -4,6 +4,7 @@ from .drivers.base import Driver
 from .drivers.choose import driver, run
 from .protocols.auth import Identity, Rules
 from .protocols.policies import AdmissionLimits, ConcurrencyLimit, IdempotencyLimits, Rate
+from .protocols.pool import PoolOptions
 from .protocols.rpc import CallStatistics, KeepAlive, RpcLimits, StatisticsTable, StatusCode
 from .services.rpc import (
     Authentication,
@@ -15,6 +16,7 @@ from .services.rpc import (
     CallMetrics,
     CancelToken,
     Client,
+    ConnectionInfo,
     Credentials,
     Evidence,
     Middleware,
@@ -54,6 +56,7 @@ __all__ = [
     "CancelToken",
     "Client",
     "ConcurrencyLimit",
+    "ConnectionInfo",
     "Credentials",
     "Driver",
     "Evidence",
@@ -63,6 +66,7 @@ __all__ = [
     "Middleware",
     "Peer",
     "PeerStatistics",
+    "PoolOptions",
     "Proceed",
     "Rate",
     "RateLimit",

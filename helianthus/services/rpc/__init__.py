@@ -5,7 +5,7 @@ from .blocking import BlockingClient, BlockingStream, connect_sync
 from .call_log import CallLog
 from .call_metrics import CallMetrics
 from .cancel import CancelToken
-from .channel import ChannelOptions, ChannelState
+from .channel import ChannelOptions, ChannelState, ConnectionInfo
 from .client import Client, connect
 from .context import CallContext, current_call
 from .credentials import BearerToken, Credentials, SharedSecret
@@ -33,6 +33,7 @@ __all__ = [
     "ChannelOptions",
     "ChannelState",
     "Client",
+    "ConnectionInfo",
     "Credentials",
     "Evidence",
     "Middleware",

@@ -14,10 +14,12 @@ from typing import Any, TypeVar, overload
 from ...drivers.address import Address
 from ...drivers.base import Driver
 from ...drivers.choose import driver as make_driver
+from ...protocols.pool import PoolOptions
 from ...protocols.rpc import Flow, Params, StatisticsTable
 from .call import Call
 from .cancel import CancelToken
-from .channel import Channel, ChannelOptions, ChannelState
+from .channel import ChannelOptions, ChannelState, ConnectionInfo
+from .channel_pool import ONE_CONNECTION, channel_for
 from .context import inherit
 from .errors import RpcError
 from .middleware import Middleware
@@ -46,6 +48,7 @@ class BlockingClient:
         url: Such as `tcp://127.0.0.1:7070`; several are raced, see `protocols.racing`.
         services: What the server may call on this side: plain functions only.
         middleware: What every call goes through; see `Middleware`. None that waits: there is no loop.
+        pool: How many connections; one by default.
         options: Those of `ChannelOptions`.
     """
 
@@ -55,15 +58,17 @@ class BlockingClient:
         services: Iterable[Service] = (),
         *,
         middleware: Iterable[Middleware] = (),
+        pool: PoolOptions = ONE_CONNECTION,
         **options: Any,
     ) -> None:
         self._addresses = Address.parse_all(url)
         self._driver = make_driver("auto")
         self._driver.looks_up_inline = True  # no hidden thread, not even for a name
-        self._channel = Channel(
+        self._channel = channel_for(
             self._driver,
             self._addresses,
             ChannelOptions(**options),
+            pool,
             method_table(services),
             None,
             lambda: None,
@@ -229,6 +234,10 @@ class BlockingClient:
         """Calls so far, by method."""
         return self._channel.statistics()
 
+    def connections(self) -> list[ConnectionInfo]:
+        """What each connection is doing; as `Client.connections`."""
+        return self._channel.infos()
+
     def close(self) -> None:
         """End the connection in good order, and free what the client holds."""
         self._channel.close()
@@ -257,10 +266,12 @@ class BlockingClient:
         def usable() -> bool:
             if cancel is not None and cancel.cancelled:
                 return True
-            if channel.peer is not None and channel.peer.session.refuses_calls:
-                channel.let_go(channel.peer)
-            if channel.peer is not None:
-                return not channel.peer.full
+            peer = channel.peer
+            if peer is not None and peer.session.refuses_calls:
+                channel.let_go(peer)
+                peer = channel.peer
+            if peer is not None:
+                return not peer.full
             return channel.state is not ChannelState.CONNECTING
 
         if cancel is not None:
@@ -274,9 +285,10 @@ class BlockingClient:
         if not in_time:
             raise expired(f"{method} at {channel.where} ({channel.state.value})")
         check_cancel(cancel)
-        if channel.peer is None:
+        peer = channel.peer
+        if peer is None:
             raise channel.unavailable()
-        return channel.peer, None if deadline is None else deadline - time.monotonic()
+        return peer, None if deadline is None else deadline - time.monotonic()
 
     def _turn_until(self, done: Callable[[], bool], deadline: float | None = None) -> bool:
         """Turn the driver until something is true; False if the deadline comes first."""

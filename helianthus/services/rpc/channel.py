@@ -69,7 +69,25 @@ class ChannelState(enum.Enum):
     CONNECTING = "connecting"
     READY = "ready"
     BACKING_OFF = "backing off"
+    DRAINING = "draining"
     CLOSED = "closed"
+
+
+@attrs.frozen
+class ConnectionInfo:
+    """What one connection of a client is doing.
+
+    Attributes:
+        address: The server's, as `host:port`; while there is no connection, where it is looked for.
+        state: What it is doing.
+        age: Seconds since it could first be called; 0.0 while it cannot.
+        calls: Calls and streams in flight.
+    """
+
+    address: str
+    state: ChannelState
+    age: float
+    calls: int
 
 
 class Channel:
@@ -128,6 +146,20 @@ class Channel:
         """Of all calls so far; a copy."""
         return self._statistics.with_running(entry for peer in self._links for entry in peer.running)
 
+    def info(self) -> ConnectionInfo:
+        """What the connection is doing now."""
+        known = self.peer is not None or self.state is ChannelState.DRAINING
+        return ConnectionInfo(
+            next((peer.address for peer in self._links if known and peer.address), self.where),
+            self.state,
+            self._driver.now() - self._ready_at if known else 0.0,
+            sum(peer.load for peer in self._links),
+        )
+
+    def infos(self) -> list[ConnectionInfo]:
+        """`info` of its only connection; as `ChannelPool.infos`."""
+        return [self.info()]
+
     def start(self) -> None:
         """Begin to connect, unless that has begun."""
         if self.state is ChannelState.IDLE:
@@ -149,6 +181,17 @@ class Channel:
         if racer is not None:
             racer.give_up(TransportError(self._reason))
         self._enter(ChannelState.CLOSED)
+
+    def retire(self, reason: str) -> None:
+        """Take no new calls, close the connection when those in flight have ended, make no other."""
+        peer = self.peer
+        if peer is None:
+            self.close()
+            return
+        self._reason = reason
+        self.peer = None
+        self._enter(ChannelState.DRAINING)
+        peer.go_away(reason)
 
     def unavailable(self) -> RpcError:
         """The error of a call that finds no connection."""
@@ -186,7 +229,8 @@ class Channel:
         elif peer in (self.peer, self._attempt):
             self._retry(reason_of(error))
         elif not self._links:
-            self._changed()
+            draining = self.state is ChannelState.DRAINING
+            self._enter(ChannelState.CLOSED if draining else self.state)
 
     slow_after = math.inf
     gate = None

@@ -10,11 +10,13 @@ from typing import Any, TypeVar, overload
 from ...drivers.address import Address
 from ...drivers.base import Driver
 from ...drivers.choose import running_driver
+from ...protocols.pool import PoolOptions
 from ...protocols.rpc import Flow, Params, StatisticsTable
 from .batch import gather_calls
-from .call import cancellable
+from .call import Call, cancellable
 from .cancel import CancelToken
-from .channel import Channel, ChannelOptions, ChannelState
+from .channel import Channel, ChannelOptions, ChannelState, ConnectionInfo
+from .channel_pool import ONE_CONNECTION, ChannelPool, channel_for
 from .context import inherit
 from .errors import RpcError
 from .middleware import Middleware
@@ -52,6 +54,7 @@ class Client:
         services: What the server may call on this side.
         driver: By default the running loop's.
         middleware: What every call goes through; see `Middleware`.
+        pool: How many connections; one by default.
         options: Those of `ChannelOptions`.
     """
 
@@ -62,6 +65,7 @@ class Client:
         *,
         driver: Driver | None = None,
         middleware: Iterable[Middleware] = (),
+        pool: PoolOptions = ONE_CONNECTION,
         **options: Any,
     ) -> None:
         self._addresses = Address.parse_all(url)
@@ -70,9 +74,10 @@ class Client:
         self._driver = driver
         given = list(middleware)
         self._middleware = ClientMiddleware(given, self._now) if given else None
-        self._channel: Channel | None = None
-        self._peer: Peer | None = None  # the channel's, at hand for every call
-        self._watchers: list[Waiter] = []
+        self._pool = pool
+        self._channel: Channel | ChannelPool | None = None
+        self._peer: Peer | None = None  # the only connection's, at hand for every call
+        self._watchers: dict[Waiter, None] = {}  # a dict for its order
 
     @property
     def state(self) -> ChannelState:
@@ -137,12 +142,33 @@ class Client:
         meta: dict[str, Any] | None,
     ) -> Coroutine[Any, Any, Any]:
         """Call through the middleware, or as soon as there is a connection with room for it."""
+        if cancel is None and self._middleware is None and isinstance(self._channel, ChannelPool):
+            call = self._begin_in_pool(self._channel, method, params, timeout, meta)
+            if call is not None:
+                return call
         through = self._through(method, params, timeout, meta, Flow.UNARY)
         if through is None:
             return self._call_with_room(method, params, timeout, cancel, meta)
         return through.run(
             lambda request: self._call_with_room(method, request.params, timeout, cancel, request.meta)
         )
+
+    def _begin_in_pool(
+        self,
+        pool: ChannelPool,
+        method: str,
+        params: Params,
+        timeout: float | None,
+        meta: dict[str, Any] | None,
+    ) -> Call | None:
+        """Begin a call at once, if a connection has room for it."""
+        peer = pool.peer
+        if peer is None or peer.full:
+            return None
+        try:
+            return peer.start_call(method, params, timeout, meta)
+        except RpcError:  # raised again by the next attempt, unless this connection has just ended
+            return None
 
     def _through(
         self, method: str, params: Params, timeout: float | None, meta: dict[str, Any] | None, flow: Flow
@@ -273,6 +299,10 @@ class Client:
         """Calls so far, by method."""
         return self._channel.statistics() if self._channel is not None else StatisticsTable()
 
+    def connections(self) -> list[ConnectionInfo]:
+        """What each connection is doing, those that are being closed included."""
+        return self._channel.infos() if self._channel is not None else []
+
     async def close(self) -> None:
         """End the connection in good order; calls in flight fail with CANCELLED."""
         channel = self._open()
@@ -294,12 +324,13 @@ class Client:
                 stream.ended(None, error, direct=False)
             raise
 
-    def _open(self) -> Channel:
+    def _open(self) -> Channel | ChannelPool:
         if self._channel is None:
-            self._channel = Channel(
+            self._channel = channel_for(
                 self._driver or running_driver(),
                 self._addresses,
                 self._options,
+                self._pool,
                 self._methods,
                 asyncio.get_running_loop(),
                 self._state_changed,
@@ -322,7 +353,7 @@ class Client:
                     if peer is not None and peer.session.refuses_calls:
                         channel.let_go(peer)
                     elif peer is not None:
-                        await peer.room(cancel)
+                        await self._room(peer, cancel)
                     elif channel.state is ChannelState.CONNECTING:
                         await wait_or_cancel(self._watch(), cancel)
                     else:
@@ -334,13 +365,26 @@ class Client:
     def _now(self) -> float:
         return (self._driver or running_driver()).now()
 
+    async def _room(self, peer: Peer, cancel: CancelToken | None) -> None:
+        """Wait for room: in the only connection, or also for another one that is made meanwhile."""
+        if isinstance(self._channel, Channel) or peer.flushing:
+            await peer.room(cancel)
+            return
+        waiter = self._watch()
+        peer.await_room(waiter)
+        try:
+            await wait_or_cancel(waiter, cancel)
+        finally:
+            self._watchers.pop(waiter, None)
+
     def _watch(self) -> Waiter:
         waiter = Waiter(asyncio.get_running_loop())
-        self._watchers.append(waiter)
+        self._watchers[waiter] = None
         return waiter
 
     def _state_changed(self) -> None:
-        self._peer = self._channel.peer if self._channel is not None else None
-        watchers, self._watchers = self._watchers, []
+        channel = self._channel
+        self._peer = channel.peer if isinstance(channel, Channel) else None
+        watchers, self._watchers = self._watchers, {}
         for waiter in watchers:
             waiter.finish(None, None, direct=False)
