@@ -103,10 +103,10 @@ def test_a_reconnect_storm_spreads_out(pool: PoolOptions) -> None:
         assert storm.ready == CLIENTS
 
     tried = histogram(storm.tried, KILLED)
-    shown = {round(bin * BIN, 1): count for bin, count in sorted(tried.items())}
+    shown = {round(place * BIN, 1): count for place, count in sorted(tried.items())}
     assert tried[0] == CLIENTS, "the one retry that comes at once"
-    assert max(count for bin, count in tried.items() if bin > 0) <= CLIENTS * 0.4, shown
-    assert max(count for bin, count in tried.items() if bin * BIN >= 8) <= CLIENTS * 0.1, shown
+    assert max(count for place, count in tried.items() if place > 0) <= CLIENTS * 0.4, shown
+    assert max(count for place, count in tried.items() if place * BIN >= 8) <= CLIENTS * 0.1, shown
     assert tried.total() <= 8 * CLIENTS, "1 + 7: that is all that half a minute has room for"
 
     back = histogram(storm.came, KILLED + DOWN)
