@@ -12,6 +12,7 @@ from .protocols.policies import (
     RetryPolicy,
     RetryThrottle,
 )
+from .protocols.pool import PoolOptions
 from .protocols.rpc import CallStatistics, KeepAlive, RpcLimits, StatisticsTable, StatusCode, TypeRegistry
 from .services.rpc import (
     Authentication,
@@ -24,6 +25,7 @@ from .services.rpc import (
     CallPolicy,
     CancelToken,
     Client,
+    ConnectionInfo,
     Credentials,
     Evidence,
     Middleware,
@@ -64,6 +66,7 @@ __all__ = [
     "CancelToken",
     "Client",
     "ConcurrencyLimit",
+    "ConnectionInfo",
     "Credentials",
     "Driver",
     "Evidence",
@@ -74,6 +77,7 @@ __all__ = [
     "Middleware",
     "Peer",
     "PeerStatistics",
+    "PoolOptions",
     "Proceed",
     "Rate",
     "RateLimit",

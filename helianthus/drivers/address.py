@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 import attrs
@@ -45,6 +46,18 @@ class Address:
         if port is None:
             raise ValueError(f"{url!r} has no port; write it as tcp://host:port")
         return cls(parts.hostname, port, parts.scheme)
+
+    @classmethod
+    def parse_all(cls, urls: str | Iterable[str]) -> tuple[Address, ...]:
+        """Read one URL or several; each address is kept once.
+
+        Raises:
+            ValueError: There is none, or `parse` refuses one.
+        """
+        addresses = tuple(dict.fromkeys(map(cls.parse, [urls] if isinstance(urls, str) else urls)))
+        if not addresses:
+            raise ValueError("no URL was given; write one as tcp://host:port")
+        return addresses
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

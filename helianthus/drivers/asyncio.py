@@ -27,9 +27,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..protocols.machine import StreamMachine
 from .address import Address
-from .asyncio_link import AsyncioLink, connect
+from .asyncio_link import AsyncioLink, connect, look_up
 from .asyncio_listener import AsyncioListener
-from .base import Accept, Driver, LinkHandler, attempt
+from .base import Accept, Driver, LinkHandler, Resolved, attempt
+from .errors import from_os_error
+from .names import resolved
 from .pump import Host
 from .timers import Timer, TimerHeap
 
@@ -121,6 +123,20 @@ class AsyncioDriver(Driver):
         except RuntimeError:
             if not self.loop.is_closed():
                 raise
+
+    def resolve(self, address: Address, done: Resolved) -> None:
+        """Ask the loop what a name stands for; see `Driver.resolve`."""
+        self._check_open()
+
+        async def find() -> None:
+            await asyncio.sleep(0)  # an eager task would tell the outcome before this has returned
+            try:
+                found, error = resolved(address, await look_up(self.loop, address)), None
+            except OSError as failure:
+                found, error = None, from_os_error(failure, str(address))
+            self._run_posted(lambda: done(found, error))
+
+        self.start_task(find())
 
     def listen(self, address: Address, accept: Accept) -> AsyncioListener:
         """Accept connections at an address; see `Driver.listen`."""

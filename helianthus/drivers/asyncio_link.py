@@ -10,8 +10,9 @@ from ..protocols.machine import Buffer, StreamMachine
 from .address import Address
 from .base import LinkHandler
 from .errors import ConnectionRefused, ConnectionReset, TransportError, from_os_error
+from .names import Candidate, host_text, literal_candidate
 from .pump import Link
-from .socket_link import Candidate, address_text, literal_candidate
+from .socket_link import address_text
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task, Transport
@@ -178,11 +179,12 @@ async def connect(loop: AbstractEventLoop, address: Address, link: AsyncioLink[A
     """Connect a link to the first of a name's addresses that answers."""
     await asyncio.sleep(0)  # an eager task would tell the handler before `connect` has returned
     try:
-        candidates = await _look_up(loop, address)
+        candidates = await look_up(loop, address)
         failure: OSError = TransportError("the name has no address")
         for family, sockaddr in candidates:
             try:
-                await loop.create_connection(lambda: link, sockaddr[0], sockaddr[1], family=family)
+                host = host_text(sockaddr)
+                await loop.create_connection(lambda: link, host, sockaddr[1], family=family)
                 return
             except OSError as error:
                 failure = error
@@ -196,7 +198,8 @@ async def connect(loop: AbstractEventLoop, address: Address, link: AsyncioLink[A
         link.failed(error)
 
 
-async def _look_up(loop: AbstractEventLoop, address: Address) -> list[Candidate]:
+async def look_up(loop: AbstractEventLoop, address: Address) -> list[Candidate]:
+    """What a name stands for; raises `OSError` where the loop cannot find out."""
     literal = literal_candidate(address.host, address.port)
     if literal is not None:
         return [literal]

@@ -59,6 +59,10 @@ Accept = Callable[[str], tuple[StreamMachine[Any], LinkHandler[Any]]]
 """Makes machine and handler for a connection; takes the peer's address as text."""
 
 
+Resolved = Callable[[list[Address] | None, Exception | None], None]
+"""Takes the addresses that a name stands for, or the error."""
+
+
 class Listener(ABC):
     """Accepts connections at one address until it is closed.
 
@@ -112,6 +116,16 @@ class Driver(ABC):
     @abstractmethod
     def post(self, callback: Callable[[], None]) -> None:
         """Have `callback` called by the driver soon; from any thread or signal handler."""
+
+    @abstractmethod
+    def resolve(self, address: Address, done: Resolved) -> None:
+        """Find what a host name stands for, without blocking others; see `looks_up_inline`.
+
+        Args:
+            address: One with an IP address for its host is what it is.
+            done: Called by the driver, never from within: with the addresses in the order of the
+                system's preference, or with a `TransportError`.
+        """
 
     @abstractmethod
     def listen(self, address: Address, accept: Accept) -> Listener:

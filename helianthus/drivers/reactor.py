@@ -26,7 +26,8 @@ from typing import Any, TypeVar
 
 from ..protocols.machine import StreamMachine
 from .address import Address
-from .base import Accept, Driver, LinkHandler, attempt
+from .base import Accept, Driver, LinkHandler, Resolved, attempt
+from .names import literal_candidate, look_up
 from .pump import Host
 from .socket_link import HANG_UP, Connector, SocketLink, SocketListener, Watched
 from .timers import TimerHeap
@@ -98,6 +99,16 @@ class Reactor(Driver, selectors.BaseSelector):
         """Have `callback` called in the next tick; from any thread or signal handler."""
         self._posted.append(callback)
         self._wake_up()
+
+    def resolve(self, address: Address, done: Resolved) -> None:
+        """Find what a name stands for, in a thread or inline; see `Driver.resolve`."""
+        self._check_open()
+        if literal_candidate(address.host, address.port) is not None:
+            self.post(lambda: done([address], None))
+        elif self.looks_up_inline:
+            self.post(lambda: done(*attempt(lambda: look_up(address))))
+        else:
+            self.in_thread(lambda: look_up(address), done)
 
     def listen(self, address: Address, accept: Accept) -> SocketListener:
         """Accept connections at an address; see `Driver.listen`."""

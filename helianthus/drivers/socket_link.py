@@ -8,7 +8,6 @@ buffer was empty (epoll(7), question 9), unless the event also announced a hang-
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
 import socket
 from collections import deque
@@ -16,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..protocols.machine import Buffer, StreamMachine
 from .address import Address
-from .base import Accept, LinkHandler, Listener, attempt
+from .base import Accept, LinkHandler, Listener
 from .errors import ConnectionRefused, TransportError, from_os_error
+from .names import Candidate, literal_candidate, resolve
 from .pump import Link
 
 if TYPE_CHECKING:
@@ -316,20 +316,13 @@ class Connector:
 
     def start(self) -> None:
         """Begin; the link hears the end of it from within a later tick."""
-        host, port = self._address.host, self._address.port
-        literal = literal_candidate(host, port)
-        if literal is not None:
-            self._candidates.append(literal)
-            self._reactor.post(self._try_next)
-        elif self._reactor.looks_up_inline:
-            self._reactor.post(lambda: self._resolved(*attempt(lambda: resolve(host, port))))
-        else:
-            self._reactor.in_thread(lambda: resolve(host, port), self._resolved)
+        self._reactor.resolve(self._address, self._resolved)
 
-    def _resolved(self, found: list[Candidate] | None, error: Exception | None) -> None:
+    def _resolved(self, found: list[Address] | None, error: Exception | None) -> None:
         if isinstance(error, OSError):
             self._error = error
-        self._candidates.extend(found or ())
+        candidates = (literal_candidate(address.host, address.port) for address in found or ())
+        self._candidates.extend(candidate for candidate in candidates if candidate is not None)
         self._try_next()
 
     def _try_next(self) -> None:
@@ -373,29 +366,6 @@ class Connector:
     def driver_closed(self) -> None:
         """The reactor is closing: so does the attempt."""
         self._link.abort()
-
-
-Candidate = tuple[socket.AddressFamily, Any]
-"""An address family and the address to give to a socket of it."""
-
-
-def literal_candidate(host: str, port: int) -> Candidate | None:
-    """The candidate that an IP address is by itself; None for a name, which has to be looked up."""
-    try:
-        version = ipaddress.ip_address(host).version
-    except ValueError:
-        return None
-    return socket.AF_INET6 if version == 6 else socket.AF_INET, (host, port)
-
-
-def resolve(host: str, port: int) -> list[Candidate]:
-    """Look a name up; blocks.
-
-    Raises:
-        OSError: The name is unknown, or its server does not answer.
-    """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [(family, sockaddr) for family, _, _, _, sockaddr in found]
 
 
 def listening_socket(address: Address) -> socket.socket:

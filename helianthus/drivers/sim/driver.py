@@ -19,7 +19,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 from ...protocols.machine import DatagramMachine, StreamMachine
 from ..address import Address
-from ..base import Accept, Driver, HostHandler, LinkHandler, attempt
+from ..base import Accept, Driver, HostHandler, LinkHandler, Resolved, attempt
 from ..errors import AddressInUse, AddressNotAvailable
 from ..pump import Host
 from ..timers import Timer
@@ -140,6 +140,17 @@ class SimDriver(Driver, selectors.BaseSelector):
         """Have `callback` called in the node's next turn. A world belongs to one thread."""
         self._posted.append(callback)
         self.touch()
+
+    def resolve(self, address: Address, done: Resolved) -> None:
+        """Find the nodes that a name stands for, in no time; see `Driver.resolve`."""
+        self._check_open()
+        hosts = self.network.hosts_of(address.host)
+        if hosts:
+            found = [Address(host, address.port, address.scheme) for host in hosts]
+            self.post(lambda: done(found, None))
+        else:
+            error = AddressNotAvailable("the world has no such node", address=str(address))
+            self.post(lambda: done(None, error))
 
     def listen(self, address: Address, accept: Accept) -> SimListener:
         """Accept connections at a port of the node; see `Driver.listen`."""

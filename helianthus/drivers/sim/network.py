@@ -64,6 +64,7 @@ class Network:
         self.defaults = defaults
         self._hosts: dict[str, Host] = {}
         self._by_lower_case: dict[str, Host] = {}
+        self._names: dict[str, tuple[str, ...]] = {}  # names in lower case that stand for nodes
         self._lines: dict[str, tuple[Line, Line]] = {}  # out of a node, into it
         self._paths: dict[tuple[str, str], Path] = {}
         self._connections = 0
@@ -114,8 +115,19 @@ class Network:
         """The node that a host name means to a node, or None."""
         if name in LOOPBACK_NAMES or name in ANY_NAMES:
             return source
+        hosts = self.hosts_of(name)
+        return hosts[0] if hosts else None
+
+    def hosts_of(self, name: str) -> tuple[str, ...]:
+        """What a host name stands for: names of nodes, or what means a node itself; none if unknown."""
+        if name in LOOPBACK_NAMES or name in ANY_NAMES:
+            return (name,)
         host = self._by_lower_case.get(name.lower())  # host names have no case (RFC 4343)
-        return None if host is None else host.name
+        return self._names.get(name.lower(), ()) if host is None else (host.name,)
+
+    def set_names(self, name: str, hosts: tuple[str, ...]) -> None:
+        """Have a name stand for nodes from now on."""
+        self._names[name.lower()] = hosts
 
     def note(self, text: str, detail: str = "") -> None:
         """Record what happened."""

@@ -114,6 +114,20 @@ class World:
         if self._network.resolve(name, "") is not None:
             raise ValueError(f"{name!r} differs from another node's name in case only")
 
+    def set_name(self, name: str, *nodes: str) -> None:
+        """Have a host name stand for nodes, in this order; without any it is unknown from now on.
+
+        A client tries all of them. `Driver.connect` to the name goes to the first.
+
+        Args:
+            name: What stands in addresses; no node's name.
+            nodes: Names of nodes.
+        """
+        if name in LOOPBACK_NAMES + ANY_NAMES or name.lower() in map(str.lower, self._nodes):
+            raise ValueError(f"{name!r} has a meaning already")
+        self._network.set_names(name, tuple(self._named(node).name for node in nodes))
+        self._network.note(f"name {name}", ", ".join(nodes))
+
     # -- running -----------------------------------------------------------------------------------
 
     def run(self, until: float | None = None) -> None:

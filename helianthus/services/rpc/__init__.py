@@ -7,7 +7,7 @@ from .call_log import CallLog
 from .call_metrics import CallMetrics
 from .call_policy import CallPolicy
 from .cancel import CancelToken
-from .channel import ChannelOptions, ChannelState
+from .channel import ChannelOptions, ChannelState, ConnectionInfo
 from .client import Client, connect
 from .context import CallContext, current_call
 from .credentials import BearerToken, Credentials, SharedSecret
@@ -38,6 +38,7 @@ __all__ = [
     "ChannelOptions",
     "ChannelState",
     "Client",
+    "ConnectionInfo",
     "Credentials",
     "Evidence",
     "Middleware",

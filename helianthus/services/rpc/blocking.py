@@ -14,13 +14,15 @@ from typing import Any, TypeVar, overload
 from ...drivers.address import Address
 from ...drivers.choose import driver as make_driver
 from ...protocols.policies import RetryThrottle
+from ...protocols.pool import PoolOptions
 from ...protocols.rpc import Flow, Params, StatisticsTable
 from .blocking_stream import BlockingStream
 from .call import Call
 from .call_policy import CallPolicy, ClientPolicies, PolicyCall, check_policy, chosen_timeout
 from .cancel import CancelToken
 from .cancel_relay import CancelRelay
-from .channel import Channel, ChannelOptions, ChannelState
+from .channel import ChannelOptions, ChannelState, ConnectionInfo
+from .channel_pool import ONE_CONNECTION, channel_for
 from .context import inherit
 from .errors import RpcError
 from .middleware import Middleware
@@ -34,7 +36,9 @@ from .stream import StreamCall
 T = TypeVar("T")
 
 
-def connect_sync(url: str, services: Iterable[Service] = (), **options: Any) -> BlockingClient:
+def connect_sync(
+    url: str | Sequence[str], services: Iterable[Service] = (), **options: Any
+) -> BlockingClient:
     """Make a blocking client of the node at `url`; see `BlockingClient`."""
     return BlockingClient(url, services, **options)
 
@@ -45,11 +49,12 @@ class BlockingClient:
     Use it as a context manager, from one thread at a time.
 
     Args:
-        url: Such as `tcp://127.0.0.1:7070`.
+        url: Such as `tcp://127.0.0.1:7070`; several are raced, see `protocols.racing`.
         services: What the server may call on this side: plain functions only.
         middleware: What every call goes through; see `Middleware`. None that waits: there is no loop.
         policies: As those of `Client`, without hedging: that takes calls side by side.
         retry_throttle: As that of `Client`.
+        pool: How many connections; one by default.
         options: Those of `ChannelOptions`.
 
     Raises:
@@ -58,25 +63,27 @@ class BlockingClient:
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         services: Iterable[Service] = (),
         *,
         middleware: Iterable[Middleware] = (),
+        pool: PoolOptions = ONE_CONNECTION,
         policies: Mapping[str, CallPolicy] | None = None,
         retry_throttle: RetryThrottle | None = None,
         **options: Any,
     ) -> None:
-        self._address = Address.parse(url)
+        self._addresses = Address.parse_all(url)
         channel_options = ChannelOptions(**options)
         methods = method_table(services, types=channel_options.types)
         self._policies = ClientPolicies(policies or {}, blocking=True)
         self._throttle = retry_throttle or RetryThrottle()
         self._driver = make_driver("auto")
         self._driver.looks_up_inline = True  # no hidden thread, not even for a name
-        self._channel = Channel(
+        self._channel = channel_for(
             self._driver,
-            self._address,
+            self._addresses,
             channel_options,
+            pool,
             methods,
             None,
             lambda: None,
@@ -346,6 +353,10 @@ class BlockingClient:
         """Calls so far, by method."""
         return self._channel.statistics()
 
+    def connections(self) -> list[ConnectionInfo]:
+        """What each connection is doing; as `Client.connections`."""
+        return self._channel.infos()
+
     def close(self) -> None:
         """End the connection in good order, and free what the client holds."""
         self._channel.close()
@@ -377,20 +388,23 @@ class BlockingClient:
         def usable() -> bool:
             if cancel is not None and cancel.cancelled:
                 return True
-            if channel.peer is not None and channel.peer.session.refuses_calls:
-                channel.let_go(channel.peer)
-            if channel.peer is not None:
-                return not channel.peer.full
+            peer = channel.peer
+            if peer is not None and peer.session.refuses_calls:
+                channel.let_go(peer)
+                peer = channel.peer
+            if peer is not None:
+                return not peer.full
             return not wait and channel.state is not ChannelState.CONNECTING
 
         self._driver.poll(0)  # a server that has gone since the last call is found out now
         in_time = self._turn_or_cancel(usable, deadline, cancel)
         if not in_time:
-            raise expired(f"{method} at {self._address} ({channel.state.value})")
+            raise expired(f"{method} at {channel.where} ({channel.state.value})")
         check_cancel(cancel)
-        if channel.peer is None:
+        peer = channel.peer
+        if peer is None:
             raise channel.unavailable()
-        return channel.peer, None if deadline is None else deadline - time.monotonic()
+        return peer, None if deadline is None else deadline - time.monotonic()
 
     def _pause(self, call: PolicyCall, cancel: CancelToken | None) -> None:
         """Turn until the next attempt of a call is to begin."""

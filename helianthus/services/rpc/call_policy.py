@@ -148,7 +148,7 @@ class PolicyCall:
         meta: dict[str, Any] | None,
         driver: Driver,
         throttle: RetryThrottle,
-        channel: Channel,
+        channel: Channel | ChannelPool,
     ) -> None:
         now = driver.now()
         timeout, _ = inherit(now, timeout, None)

@@ -1,4 +1,4 @@
-"""A client's connection to one address: made, kept and made again.
+"""A client's connection to a server: made, kept and made again.
 
 Coroutine-free, so that the async and the blocking client share it. The delays are those of gRPC's
 connection back-off, except that the first retry comes at once: most lost connections are a server
@@ -40,6 +40,7 @@ from ...protocols.rpc import (
 from .credentials import Credentials, Exchange, Step
 from .errors import RpcError
 from .peer import Peer
+from .racer import Racer, reason_of
 from .service import ServedMethod
 
 _log = logging.getLogger("helianthus.rpc")
@@ -108,15 +109,33 @@ class ChannelState(enum.Enum):
     CONNECTING = "connecting"
     READY = "ready"
     BACKING_OFF = "backing off"
+    DRAINING = "draining"
     CLOSED = "closed"
 
 
+@attrs.frozen
+class ConnectionInfo:
+    """What one connection of a client is doing.
+
+    Attributes:
+        address: The server's, as `host:port`; while there is no connection, where it is looked for.
+        state: What it is doing.
+        age: Seconds since it could first be called; 0.0 while it cannot.
+        calls: Calls and streams in flight.
+    """
+
+    address: str
+    state: ChannelState
+    age: float
+    calls: int
+
+
 class Channel:
-    """Keeps a connection to one address, and tells who waits for it.
+    """Keeps one connection to a server, and tells who waits for it.
 
     Args:
         driver: Makes the connection.
-        address: Where to.
+        addresses: Where to: the first that answers.
         options: How.
         methods: What the server may call on this side.
         loop: Where coroutines run, or None.
@@ -126,7 +145,7 @@ class Channel:
     def __init__(
         self,
         driver: Driver,
-        address: Address,
+        addresses: tuple[Address, ...],
         options: ChannelOptions,
         methods: dict[str, ServedMethod],
         loop: asyncio.AbstractEventLoop | None,
@@ -137,7 +156,7 @@ class Channel:
         self.state = ChannelState.IDLE
         self._statistics = StatisticsTable()
         self._driver = driver
-        self._address = address
+        self._addresses = addresses
         self._options = options
         self._methods = methods
         self._loop = loop
@@ -145,7 +164,8 @@ class Channel:
         self._codec = options.make_codec()
         self._backoff = Backoff(driver.rng)
         self._keep_alive = options.keep_alive
-        self._attempt: Peer | None = None
+        self._racer: Racer | None = None
+        self._attempt: Peer | None = None  # connected, but not to be called yet
         self._links: dict[Peer, Link[Any]] = {}
         self._timer: Timer | None = None
         self._ready_at = 0.0
@@ -158,6 +178,11 @@ class Channel:
         """Connections that have not ended, those that are being closed included."""
         return len(self._links)
 
+    @property
+    def where(self) -> str:
+        """All addresses, as text."""
+        return ", ".join(map(str, self._addresses))
+
     def statistics(self) -> StatisticsTable:
         """Of all calls so far; a copy."""
         return self._statistics.with_running(entry for peer in self._links for entry in peer.running)
@@ -165,6 +190,20 @@ class Channel:
     def statistics_of(self, method: str) -> CallStatistics:
         """Where the calls of a method are counted."""
         return self._statistics.of(method)
+
+    def info(self) -> ConnectionInfo:
+        """What the connection is doing now."""
+        known = self.peer is not None or self.state is ChannelState.DRAINING
+        return ConnectionInfo(
+            next((peer.address for peer in self._links if known and peer.address), self.where),
+            self.state,
+            self._driver.now() - self._ready_at if known else 0.0,
+            sum(peer.load for peer in self._links),
+        )
+
+    def infos(self) -> list[ConnectionInfo]:
+        """`info` of its only connection; as `ChannelPool.infos`."""
+        return [self.info()]
 
     def start(self) -> None:
         """Begin to connect, unless that has begun."""
@@ -183,11 +222,25 @@ class Channel:
             else:
                 peer.close(self._reason)
         self.peer = self._attempt = None
+        racer, self._racer = self._racer, None
+        if racer is not None:
+            racer.give_up(TransportError(self._reason))
         self._enter(ChannelState.CLOSED)
+
+    def retire(self, reason: str) -> None:
+        """Take no new calls, close the connection when those in flight have ended, make no other."""
+        peer = self.peer
+        if peer is None:
+            self.close()
+            return
+        self._reason = reason
+        self.peer = None
+        self._enter(ChannelState.DRAINING)
+        peer.go_away(reason)
 
     def unavailable(self) -> RpcError:
         """The error of a call that finds no connection."""
-        return RpcError(self._code, f"{self._address}: {self._reason}", maybe_executed=False)
+        return RpcError(self._code, f"{self.where}: {self._reason}", maybe_executed=False)
 
     def let_go(self, peer: Peer) -> None:
         """Look for another connection: this one takes no calls, though `peer_closed` is yet to come."""
@@ -198,12 +251,8 @@ class Channel:
 
     def peer_ready(self, peer: Peer) -> None:
         """The transport is connected: wait for hello, if the server is to say it."""
-        if peer is not self._attempt:
-            return
-        if self._options.extensions:
-            self._set_timer(self._options.hello_timeout, self._authenticate)
-        else:
-            self._authenticate()
+        if self._racer is not None and self._racer.knows(peer):
+            self._racer.connected(peer)
 
     def peer_said_hello(self, peer: Peer) -> None:
         """The server understands the extensions."""
@@ -220,10 +269,13 @@ class Channel:
     def peer_closed(self, peer: Peer, error: Exception | None) -> None:
         """A connection has ended, or could not be made."""
         self._links.pop(peer, None)
-        if peer in (self.peer, self._attempt):
-            self._retry(_reason(error))
+        if self._racer is not None and self._racer.knows(peer):
+            self._racer.lost(peer, error or TransportError(reason_of(None)))
+        elif peer in (self.peer, self._attempt):
+            self._retry(reason_of(error))
         elif not self._links:
-            self._changed()
+            draining = self.state is ChannelState.DRAINING
+            self._enter(ChannelState.CLOSED if draining else self.state)
 
     slow_after = math.inf
     gate = None
@@ -233,11 +285,19 @@ class Channel:
 
     def method_failed(self, peer: Peer, method: str, error: Exception) -> None:
         """Something that the server called on this side failed."""
-        _log.error("%s: %s failed", self._address, method or "the connection", exc_info=error)
+        _log.error("%s: %s failed", self.where, method or "the connection", exc_info=error)
 
     # -- connecting -----------------------------------------------------------------------------------
 
     def _connect(self) -> None:
+        self._ready_at = 0.0
+        self._authenticating = False
+        self._enter(ChannelState.CONNECTING)
+        self._set_timer(self._options.connect_timeout, self._connect_timed_out)
+        begin, abort = self._begin_attempt, self._abort_attempt
+        self._racer = Racer(self._driver, self._addresses, begin, abort, self._won, self._all_failed)
+
+    def _begin_attempt(self, address: Address) -> Peer:
         driver = self._driver
         session = RpcSession(
             driver.now(),
@@ -247,18 +307,29 @@ class Channel:
             extensions=self._options.extensions,
             codec=self._codec,
         )
-        peer = self._attempt = Peer(driver, session, self._methods, self, self._loop, self._statistics)
-        self._ready_at = 0.0
-        self._authenticating = False
-        self._enter(ChannelState.CONNECTING)
-        self._set_timer(self._options.connect_timeout, self._connect_timed_out)
-        self._links[peer] = driver.connect(self._address, session, peer)
+        peer = Peer(driver, session, self._methods, self, self._loop, self._statistics)
+        self._links[peer] = driver.connect(address, session, peer)
+        return peer
+
+    def _abort_attempt(self, peer: Peer) -> None:
+        self._links[peer].abort()
+
+    def _won(self, peer: Peer, address: Address) -> None:
+        self._racer = None
+        self._attempt = peer
+        if self._options.extensions:
+            self._set_timer(self._options.hello_timeout, self._authenticate)
+        else:
+            self._authenticate()
+
+    def _all_failed(self, reason: str) -> None:
+        if self._racer is not None:
+            self._racer = None
+            self._retry(reason)
 
     def _connect_timed_out(self) -> None:
-        attempt = self._attempt
-        if attempt is not None:
-            timeout = self._options.connect_timeout
-            self._links[attempt].abort(TimedOut(f"no connection within {timeout:g} s"))
+        if self._racer is not None:
+            self._racer.give_up(TimedOut(f"no connection within {self._options.connect_timeout:g} s"))
 
     def _authenticate(self) -> None:
         """Prove who connects, where that was asked for; then the connection is ready."""
@@ -326,10 +397,3 @@ class Channel:
     def _enter(self, state: ChannelState) -> None:
         self.state = state
         self._changed()
-
-
-def _reason(error: Exception | None) -> str:
-    """Why a connection ended, without the address, which the reader knows already."""
-    if error is None:
-        return "the server closed the connection"
-    return error.message if isinstance(error, TransportError) else str(error)

@@ -11,9 +11,10 @@ from ...drivers.address import Address
 from ...drivers.base import Driver
 from ...drivers.choose import running_driver
 from ...protocols.policies import RetryThrottle
+from ...protocols.pool import PoolOptions
 from ...protocols.rpc import Flow, Params, StatisticsTable
 from .batch import gather_calls
-from .call import cancellable
+from .call import Call, cancellable
 from .call_policy import (
     CallPolicy,
     ClientPolicies,
@@ -23,7 +24,8 @@ from .call_policy import (
     chosen_timeout,
 )
 from .cancel import CancelToken
-from .channel import Channel, ChannelOptions, ChannelState
+from .channel import Channel, ChannelOptions, ChannelState, ConnectionInfo
+from .channel_pool import ONE_CONNECTION, ChannelPool, channel_for
 from .context import inherit
 from .errors import RpcError
 from .hedged_call import HedgedCall
@@ -40,7 +42,11 @@ T = TypeVar("T")
 
 
 def connect(
-    url: str, services: Iterable[Service] = (), *, driver: Driver | None = None, **options: Any
+    url: str | Sequence[str],
+    services: Iterable[Service] = (),
+    *,
+    driver: Driver | None = None,
+    **options: Any,
 ) -> Client:
     """Make a client of the node at `url`; see `Client`."""
     return Client(url, services, driver=driver, **options)
@@ -55,7 +61,7 @@ class Client:
     flight with UNAVAILABLE, and `RpcError.maybe_executed` says whether they may have run.
 
     Args:
-        url: Such as `tcp://127.0.0.1:7070`.
+        url: Such as `tcp://127.0.0.1:7070`; several are raced, see `protocols.racing`.
         services: What the server may call on this side.
         driver: By default the running loop's.
         middleware: What every call goes through; see `Middleware`.
@@ -63,21 +69,23 @@ class Client:
             all; the most specific name holds.
         retry_throttle: Stops retries and hedges while too much fails. By default the client has one
             of its own; clients of the same server may share one.
+        pool: How many connections; one by default.
         options: Those of `ChannelOptions`.
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         services: Iterable[Service] = (),
         *,
         driver: Driver | None = None,
         middleware: Iterable[Middleware] = (),
         policies: Mapping[str, CallPolicy] | None = None,
         retry_throttle: RetryThrottle | None = None,
+        pool: PoolOptions = ONE_CONNECTION,
         **options: Any,
     ) -> None:
-        self._address = Address.parse(url)
+        self._addresses = Address.parse_all(url)
         self._options = ChannelOptions(**options)
         self._methods = method_table(services, types=self._options.types)
         self._driver = driver
@@ -86,8 +94,9 @@ class Client:
         self._policies = ClientPolicies(policies) if policies else None
         self._throttle = retry_throttle or RetryThrottle()
         self._goes_slowly = bool(given or policies)
-        self._channel: Channel | None = None
-        self._peer: Peer | None = None  # the channel's, at hand for every call
+        self._pool = pool
+        self._channel: Channel | ChannelPool | None = None
+        self._peer: Peer | None = None  # the only connection's, at hand for every call
         self._watchers: dict[Waiter, None] = {}
 
     @property
@@ -154,6 +163,10 @@ class Client:
     ) -> Coroutine[Any, Any, Any]:
         """Call through the middleware, by a policy, or as soon as there is a connection with room."""
         if not self._goes_slowly:
+            if cancel is None and isinstance(self._channel, ChannelPool):
+                call = self._begin_in_pool(self._channel, method, params, timeout, meta)
+                if call is not None:
+                    return call
             return self._call_with_room(method, params, timeout, cancel, meta)
         return self.call_by(self._policy_of(method), method, params, timeout, cancel, meta)
 
@@ -220,6 +233,23 @@ class Client:
 
     def _policy_of(self, method: str) -> CallPolicy | None:
         return self._policies.of(method) if self._policies is not None else None
+
+    def _begin_in_pool(
+        self,
+        pool: ChannelPool,
+        method: str,
+        params: Params,
+        timeout: float | None,
+        meta: dict[str, Any] | None,
+    ) -> Call | None:
+        """Begin a call at once, if a connection has room for it."""
+        peer = pool.peer
+        if peer is None or peer.full:
+            return None
+        try:
+            return peer.start_call(method, params, timeout, meta)
+        except RpcError:  # raised again by the next attempt, unless this connection has just ended
+            return None
 
     def _through(
         self, method: str, params: Params, timeout: float | None, meta: dict[str, Any] | None, flow: Flow
@@ -378,6 +408,10 @@ class Client:
         """Calls so far, by method."""
         return self._channel.statistics() if self._channel is not None else StatisticsTable()
 
+    def connections(self) -> list[ConnectionInfo]:
+        """What each connection is doing, those that are being closed included."""
+        return self._channel.infos() if self._channel is not None else []
+
     async def close(self) -> None:
         """End the connection in good order; calls in flight fail with CANCELLED."""
         channel = self._open()
@@ -411,12 +445,13 @@ class Client:
             else:
                 return
 
-    def _open(self) -> Channel:
+    def _open(self) -> Channel | ChannelPool:
         if self._channel is None:
-            self._channel = Channel(
+            self._channel = channel_for(
                 self._driver or running_driver(),
-                self._address,
+                self._addresses,
                 self._options,
+                self._pool,
                 self._methods,
                 asyncio.get_running_loop(),
                 self._state_changed,
@@ -442,7 +477,7 @@ class Client:
                     if peer is not None and peer.session.refuses_calls:
                         channel.let_go(peer)
                     elif peer is not None:
-                        await peer.room(cancel)
+                        await self._room(peer, cancel)
                     elif channel.state is ChannelState.CONNECTING or (
                         wait and channel.state is not ChannelState.CLOSED
                     ):
@@ -450,11 +485,20 @@ class Client:
                     else:
                         raise channel.unavailable()
         except TimeoutError:
-            raise expired(f"{method} at {self._address} ({channel.state.value})") from None
+            raise expired(f"{method} at {channel.where} ({channel.state.value})") from None
         return peer, None if deadline is None else deadline - loop.time()
 
     def _now(self) -> float:
         return (self._driver or running_driver()).now()
+
+    async def _room(self, peer: Peer, cancel: CancelToken | None) -> None:
+        """Wait for room: in the only connection, or also for another one that is made meanwhile."""
+        if isinstance(self._channel, Channel) or peer.flushing:
+            await peer.room(cancel)
+            return
+        waiter = Waiter(asyncio.get_running_loop())
+        peer.await_room(waiter)
+        await self._wait(waiter, None, cancel)
 
     async def _pause(self, until: float, cancel: CancelToken | None) -> None:
         """Wait for a driver time, or until the client is closed; raises as `_wait` does."""
@@ -483,7 +527,8 @@ class Client:
                 timer.cancel()
 
     def _state_changed(self) -> None:
-        self._peer = self._channel.peer if self._channel is not None else None
+        channel = self._channel
+        self._peer = channel.peer if isinstance(channel, Channel) else None
         watchers, self._watchers = self._watchers, {}
         for waiter in watchers:
             waiter.finish(None, None, direct=False)

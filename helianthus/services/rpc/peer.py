@@ -159,6 +159,11 @@ class Peer:
         return self.session.pending_requests
 
     @property
+    def load(self) -> int:
+        """Calls and streams to the peer that are in flight."""
+        return len(self.calls) + len(self._streams)
+
+    @property
     def running(self) -> list[CallStatistics]:
         """The entry in `statistics` of each call to the peer that is in flight."""
         in_flight: list[Call | StreamCall] = [*self.calls.values(), *self._streams.values()]
@@ -348,6 +353,10 @@ class Peer:
                 self._waiting.append(waiter)
                 await wait_or_cancel(waiter, cancel)
 
+    def await_room(self, waiter: Waiter) -> None:
+        """Have a waiter woken when there is room; it may be woken by something else before."""
+        self._waiting.append(waiter)
+
     async def _room_within(
         self, method: str, timeout: float | None, cancel: CancelToken | None
     ) -> float | None:
@@ -401,6 +410,7 @@ class Peer:
     def go_away(self, reason: str) -> None:
         """Take no new calls, finish what is in flight, then close."""
         self.session.goaway(reason)
+        self._admit(direct=False)  # those that wait for room look for another connection
         self.wake()
 
     def close(self, reason: str = "closed by this side") -> None:
