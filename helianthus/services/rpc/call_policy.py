@@ -28,6 +28,7 @@ from ...protocols.policies import (
     RetryThrottle,
 )
 from .channel import Channel, ChannelState
+from .channel_pool import ChannelPool
 from .context import inherit
 from .errors import RpcError
 from .gate import IDEMPOTENCY_KEY
