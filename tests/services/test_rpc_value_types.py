@@ -130,7 +130,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("price", 1.5, "must be Decimal, got float"),
     ("prices", {uuid.UUID(int=5): [1]}, "got dict"),
     ("maybe", 5, "got int"),
-    ("point", {"x": 1}, "must be Point, got dict"),
+    ("point", {"x": 1}, f"must be {Point.__module__}.Point, got dict"),
     ("points", [Point(1), 2], "got list"),
     ("stamp", struct_pb2.Struct(), "must be google.protobuf.Timestamp, got google.protobuf.Struct"),
     ("stamp", b"\x08\x01", "must be google.protobuf.Timestamp, got bytes"),
@@ -261,7 +261,7 @@ def test_reflection_names_the_types(run_on: Ground) -> None:
             "at": "datetime",
             "ident": "UUID",
             "price": "Decimal",
-            "point": "Point",
+            "point": f"{Point.__module__}.Point",
             "stamp": "google.protobuf.Timestamp",
         }
         assert names["stamp"]["returns"] == "google.protobuf.Timestamp"
