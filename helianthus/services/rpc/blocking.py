@@ -16,6 +16,7 @@ from ...drivers.choose import driver as make_driver
 from ...protocols.policies import RetryThrottle
 from ...protocols.pool import PoolOptions
 from ...protocols.rpc import Flow, Params, StatisticsTable
+from .before_call import check_cancel, expired, join_params
 from .blocking_stream import BlockingStream
 from .call import Call
 from .call_policy import CallPolicy, ClientPolicies, PolicyCall, check_policy, chosen_timeout
@@ -27,7 +28,8 @@ from .context import inherit
 from .errors import RpcError
 from .middleware import Middleware
 from .outgoing_call import ClientMiddleware, OutgoingCall
-from .peer import Peer, check_cancel, expired, join_params
+from .peer import Peer
+from .peer_events import PeerEvents
 from .policy_view import BlockingPolicyView
 from .proxy import ServiceProxy, proxy_of
 from .service import Service, method_table
@@ -43,7 +45,7 @@ def connect_sync(
     return BlockingClient(url, services, **options)
 
 
-class BlockingClient:
+class BlockingClient(PeerEvents):
     """Calls the services of a node; each method returns when its work is done.
 
     Use it as a context manager, from one thread at a time.
@@ -72,6 +74,7 @@ class BlockingClient:
         retry_throttle: RetryThrottle | None = None,
         **options: Any,
     ) -> None:
+        super().__init__(lambda error: self._driver.on_error(error))
         self._addresses = Address.parse_all(url)
         channel_options = ChannelOptions(**options)
         methods = method_table(services, types=channel_options.types)
@@ -87,6 +90,7 @@ class BlockingClient:
             methods,
             None,
             lambda: None,
+            self,
         )
         given = list(middleware)
         self._middleware = ClientMiddleware(given, self._driver.now, blocking=True) if given else None

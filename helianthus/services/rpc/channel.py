@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import logging
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -40,10 +38,9 @@ from ...protocols.rpc import (
 from .credentials import Credentials, Exchange, Step
 from .errors import RpcError
 from .peer import Peer
+from .peer_events import PeerEvents
 from .racer import Racer, reason_of
 from .service import ServedMethod
-
-_log = logging.getLogger("helianthus.rpc")
 
 STABLE_AFTER = 1.0
 """Seconds a connection must last to start the back-off anew. A server that accepts and at once
@@ -140,6 +137,7 @@ class Channel:
         methods: What the server may call on this side.
         loop: Where coroutines run, or None.
         changed: Called after every change of `state`.
+        events: Told of connections, errors and slow calls.
     """
 
     def __init__(
@@ -150,6 +148,7 @@ class Channel:
         methods: dict[str, ServedMethod],
         loop: asyncio.AbstractEventLoop | None,
         changed: Callable[[], None],
+        events: PeerEvents,
     ) -> None:
         self.peer: Peer | None = None
         """The server, while it can be called."""
@@ -161,12 +160,14 @@ class Channel:
         self._methods = methods
         self._loop = loop
         self._changed = changed
+        self._events = events
         self._codec = options.make_codec()
         self._backoff = Backoff(driver.rng)
         self._keep_alive = options.keep_alive
         self._racer: Racer | None = None
         self._attempt: Peer | None = None  # connected, but not to be called yet
         self._links: dict[Peer, Link[Any]] = {}
+        self._used: set[Peer] = set()  # connections that were ready
         self._timer: Timer | None = None
         self._ready_at = 0.0
         self._authenticating = False
@@ -269,6 +270,9 @@ class Channel:
     def peer_closed(self, peer: Peer, error: Exception | None) -> None:
         """A connection has ended, or could not be made."""
         self._links.pop(peer, None)
+        if peer in self._used:
+            self._used.remove(peer)
+            self._events.tell_disconnected(peer, error)
         if self._racer is not None and self._racer.knows(peer):
             self._racer.lost(peer, error or TransportError(reason_of(None)))
         elif peer in (self.peer, self._attempt):
@@ -277,15 +281,20 @@ class Channel:
             draining = self.state is ChannelState.DRAINING
             self._enter(ChannelState.CLOSED if draining else self.state)
 
-    slow_after = math.inf
     gate = None
 
+    @property
+    def slow_after(self) -> float:
+        """Seconds after which somebody wants to hear of a call."""
+        return self._events.slow_after
+
     def method_slow(self, peer: Peer, method: str, seconds: float) -> None:
-        """Something that the server called on this side took long; nobody asks."""
+        """A call took longer than that, on either side."""
+        self._events.tell_slow(peer, method, seconds)
 
     def method_failed(self, peer: Peer, method: str, error: Exception) -> None:
         """Something that the server called on this side failed."""
-        _log.error("%s: %s failed", self.where, method or "the connection", exc_info=error)
+        self._events.tell_failed(peer, method, error)
 
     # -- connecting -----------------------------------------------------------------------------------
 
@@ -374,6 +383,9 @@ class Channel:
         self.peer, self._attempt = self._attempt, None
         self._ready_at = self._driver.now()
         self._enter(ChannelState.READY)
+        if self.peer is not None:
+            self._used.add(self.peer)
+            self._events.tell_connected(self.peer)
 
     def _retry(self, reason: str, code: StatusCode = StatusCode.UNAVAILABLE) -> None:
         """The connection is of no more use: make another, after a while."""

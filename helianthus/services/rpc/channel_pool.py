@@ -18,6 +18,7 @@ from ...protocols.rpc import CallStatistics, StatisticsTable, StatusCode
 from .channel import Channel, ChannelOptions, ChannelState, ConnectionInfo
 from .errors import RpcError
 from .peer import Peer
+from .peer_events import PeerEvents
 from .service import ServedMethod
 
 ONE_CONNECTION = PoolOptions()
@@ -33,11 +34,12 @@ def channel_for(
     methods: dict[str, ServedMethod],
     loop: asyncio.AbstractEventLoop | None,
     changed: Callable[[], None],
+    events: PeerEvents,
 ) -> Channel | ChannelPool:
     """What a client calls through; the other arguments are those of `Channel`."""
 
     def make(changed: Callable[[], None]) -> Channel:
-        return Channel(driver, addresses, options, methods, loop, changed)
+        return Channel(driver, addresses, options, methods, loop, changed, events)
 
     if pool.keeps_one:
         return make(changed)

@@ -14,6 +14,7 @@ from ...protocols.policies import RetryThrottle
 from ...protocols.pool import PoolOptions
 from ...protocols.rpc import Flow, Params, StatisticsTable
 from .batch import gather_calls
+from .before_call import check_cancel, expired, join_params, wait_or_cancel
 from .call import Call, cancellable
 from .call_policy import (
     CallPolicy,
@@ -31,7 +32,8 @@ from .errors import RpcError
 from .hedged_call import HedgedCall
 from .middleware import Middleware
 from .outgoing_call import ClientMiddleware, OutgoingCall
-from .peer import Peer, check_cancel, expired, join_params, wait_or_cancel
+from .peer import Peer
+from .peer_events import PeerEvents
 from .policy_view import PolicyView
 from .proxy import ServiceProxy, proxy_of
 from .service import Service, method_table
@@ -52,7 +54,7 @@ def connect(
     return Client(url, services, driver=driver, **options)
 
 
-class Client:
+class Client(PeerEvents):
     """Calls the services of a node, over a connection that is made again when it is lost.
 
     Use it as an async context manager. It connects when it is entered, or at the first call.
@@ -85,6 +87,7 @@ class Client:
         pool: PoolOptions = ONE_CONNECTION,
         **options: Any,
     ) -> None:
+        super().__init__(lambda error: (self._driver or running_driver()).on_error(error))
         self._addresses = Address.parse_all(url)
         self._options = ChannelOptions(**options)
         self._methods = method_table(services, types=self._options.types)
@@ -455,6 +458,7 @@ class Client:
                 self._methods,
                 asyncio.get_running_loop(),
                 self._state_changed,
+                self,
             )
             self._channel.start()
         return self._channel

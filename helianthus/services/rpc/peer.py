@@ -46,6 +46,7 @@ from ...protocols.rpc import (
     StreamEnded,
     UnexpectedResponse,
 )
+from .before_call import check_cancel, expired, join_params, wait_or_cancel
 from .call import Answered, AskedCall, Call, cancellable
 from .cancel import CancelToken
 from .context import inherit, serving
@@ -172,7 +173,7 @@ class Peer:
     @property
     def served(self) -> StatisticsTable:
         """Statistics of the peer's calls to this side; a copy."""
-        return self._serving.statistics.with_running(self._serving.running)
+        return self._serving.counting.statistics.with_running(self._serving.running)
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -374,11 +375,21 @@ class Peer:
         """Nobody waits for a call any more: cancel it at the peer."""
         call = self.calls.pop(msgid, None)
         if call is not None:
-            call.statistics.ended(self.now() - call.started, StatusCode.CANCELLED)
+            self.count_end(call.statistics, self.now() - call.started, StatusCode.CANCELLED)
         self._take_stream(msgid)
         self.session.cancel(msgid)
         self._admit(direct=False)
         self.wake()
+
+    def count_end(self, statistics: CallStatistics, seconds: float, code: StatusCode) -> None:
+        """Count a call to the peer that has ended."""
+        statistics.ended(seconds, code)
+        if seconds > self._owner.slow_after:
+            self._tell_slow(statistics, seconds)
+
+    def _tell_slow(self, statistics: CallStatistics, seconds: float) -> None:
+        method = next((name for name, entry in self._called.items() if entry is statistics), "")
+        self._owner.method_slow(self, method, seconds)
 
     def may_send(self, msgid: int) -> bool:
         """Whether an item can be sent on a call's stream now."""
@@ -435,7 +446,7 @@ class Peer:
         """The machine has something to say."""
         loop = self.loop
         direct = loop is not None and asyncio.current_task(loop) is None
-        now = self.now()
+        now, slow_after, counting = self.now(), self._owner.slow_after, self._serving.counting
         take_call, serve, readers = self.calls.pop, self._serving.serve, self._readers
         for event in events:
             kind = event.__class__
@@ -444,7 +455,10 @@ class Peer:
                 if call is not None:
                     statistics = call.statistics
                     statistics.bytes_in += event.size  # type: ignore[union-attr]
-                    statistics.durations.append(now - call.started)
+                    seconds = now - call.started
+                    statistics.durations.append(seconds)
+                    if seconds > slow_after:
+                        self._tell_slow(statistics, seconds)
                     call.answered(event.result, direct)  # type: ignore[union-attr]
                 else:
                     self._on_stream_result(event, direct)  # type: ignore[arg-type]
@@ -456,8 +470,8 @@ class Peer:
                 _HANDLERS[kind](self, event, direct)
         if self.arrived:
             self._wake_readers(direct=direct)
-        if self._serving.burst is not None:
-            self._serving.end_burst()
+        if counting.burst is not None:
+            counting.end_burst()
         self._uncounted += len(events)
         if self._uncounted >= COLLECT:
             self._uncounted = 0
@@ -492,7 +506,7 @@ class Peer:
         error = RpcError(event.code, event.message, event.details, maybe_executed=event.maybe_executed)
         call = self.calls.pop(event.msgid, None)
         if call is not None:
-            call.statistics.ended(self.now() - call.started, event.code)
+            self.count_end(call.statistics, self.now() - call.started, event.code)
             call.statistics.bytes_in += event.size
             call.finish(None, error, direct=direct)
             return
@@ -609,42 +623,3 @@ def _is_answer(event: RpcEvent) -> bool:
 
 async def _raise(error: RpcError) -> Any:
     raise error
-
-
-async def wait_or_cancel(waiter: Waiter, cancel: CancelToken | None) -> None:
-    """Await something before a call has begun; raises CANCELLED when the token is cancelled."""
-    if cancel is None:
-        await waiter
-        return
-
-    def wake() -> None:
-        waiter.finish(None, None, direct=False)
-
-    cancel.add_callback(wake)
-    try:
-        await waiter
-    finally:
-        cancel.remove_callback(wake)
-    check_cancel(cancel)
-
-
-def check_cancel(cancel: CancelToken | None) -> None:
-    """Raise CANCELLED where the token has been cancelled before the call began."""
-    if cancel is not None and cancel.cancelled:
-        raise RpcError(StatusCode.CANCELLED, cancel.reason, maybe_executed=False)
-
-
-def expired(what: str) -> RpcError:
-    """The error of a call whose deadline passed before it was sent."""
-    return RpcError(
-        StatusCode.DEADLINE_EXCEEDED, f"{what}: the deadline passed before it was sent", maybe_executed=False
-    )
-
-
-def join_params(method: str, params: tuple[Any, ...], keywords: dict[str, Any]) -> Params:
-    """Parameters as the wire has them: an array, or a map."""
-    if not keywords:
-        return params
-    if params:
-        raise TypeError(f"{method}: give parameters by position or by keyword, not both")
-    return keywords

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import math
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Iterable
 
 from ...drivers.address import Address
 from ...drivers.base import Driver, Listener
@@ -26,23 +23,17 @@ from .authentication import Authentication
 from .gate import Gate
 from .middleware import Middleware
 from .peer import Peer
+from .peer_events import PeerEvents
 from .reflection import Reflection
 from .server_statistics import PeerStatistics, ServerStatistics
 from .service import Service, method_table
 from .waiter import Waiter
 
-_log = logging.getLogger("helianthus.rpc")
-
 DEFAULT_GRACE = 30.0
 """Seconds that calls in flight have to finish when a server drains; as in Kubernetes."""
 
-OnConnect = TypeVar("OnConnect", bound=Callable[[Peer], object])
-OnDisconnect = TypeVar("OnDisconnect", bound=Callable[[Peer, Exception | None], object])
-OnSlowCall = TypeVar("OnSlowCall", bound=Callable[[Peer, str, float], object])
-OnError = TypeVar("OnError", bound=Callable[[Peer, str, Exception], object])
 
-
-class Server:
+class Server(PeerEvents):
     """Serves the methods of some services at any number of addresses.
 
     In async code, `await server.listen(url)` and `await server.serve_forever()`. In a loop of your
@@ -81,6 +72,7 @@ class Server:
         compression: str | None = None,
         compress_above: int = COMPRESS_ABOVE,
     ) -> None:
+        super().__init__(lambda error: self._own_driver().on_error(error))
         given = list(services)
         self.peers: dict[Peer, None] = {}
         """Whoever is connected, oldest first."""
@@ -105,12 +97,6 @@ class Server:
         """What requests have to pass before they run."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listeners: list[Listener] = []
-        self._on_connect: list[Callable[[Peer], object]] = []
-        self._on_disconnect: list[Callable[[Peer, Exception | None], object]] = []
-        self._on_error: list[Callable[[Peer, str, Exception], object]] = []
-        self._on_slow_call: list[tuple[float, Callable[[Peer, str, float], object]]] = []
-        self.slow_after = math.inf
-        """Seconds after which the first of those who asked is told of a slow call."""
         self._closed = False
         self._served_before = StatisticsTable()  # by peers that have gone
         self._ending: list[asyncio.Task[None]] = []  # of methods whose connection has ended before them
@@ -131,38 +117,6 @@ class Server:
             methods.add(served)
             peers.append(PeerStatistics(peer.address, served))
         return ServerStatistics(methods, peers)
-
-    # -- being told ---------------------------------------------------------------------------------
-
-    def on_connect(self, callback: OnConnect) -> OnConnect:
-        """Have `callback(peer)` called for each connection; usable as a decorator."""
-        self._on_connect.append(callback)
-        return callback
-
-    def on_disconnect(self, callback: OnDisconnect) -> OnDisconnect:
-        """Have `callback(peer, error)` called when a connection has ended."""
-        self._on_disconnect.append(callback)
-        return callback
-
-    def on_error(self, callback: OnError) -> OnError:
-        """Have `callback(peer, method, error)` called for what methods let out besides `RpcError`.
-
-        A peer that breaks the protocol or a limit is reported too; `method` is then empty. Without
-        a callback, errors are logged to "helianthus.rpc".
-        """
-        self._on_error.append(callback)
-        return callback
-
-    def on_slow_call(self, callback: OnSlowCall, *, after: float = 1.0) -> OnSlowCall:
-        """Have `callback(peer, method, seconds)` called for each call that took longer than `after` seconds.
-
-        It is called at the end of the call, which is counted from the moment its serving begins.
-        """
-        if not after >= 0:
-            raise ValueError(f"a call is slow after 0 seconds or more, got {after!r}")
-        self._on_slow_call.append((after, callback))
-        self.slow_after = min(self.slow_after, after)
-        return callback
 
     # -- serving -------------------------------------------------------------------------------------
 
@@ -253,7 +207,7 @@ class Server:
     def peer_ready(self, peer: Peer) -> None:
         """Somebody has connected."""
         self.peers[peer] = None
-        self._tell(self._on_connect, peer)
+        self.tell_connected(peer)
 
     def peer_said_hello(self, peer: Peer) -> None:
         """The client understands the extensions; nothing to do."""
@@ -267,18 +221,16 @@ class Server:
             del self.peers[peer]
             self._served_before.add(peer.served)
             self._ending = [task for task in (*self._ending, *peer.tasks) if not task.done()]
-            self._tell(self._on_disconnect, peer, error)
+            self.tell_disconnected(peer, error)
         self._changed()
 
     def method_slow(self, peer: Peer, method: str, seconds: float) -> None:
         """A method took longer than `slow_after`."""
-        self._tell([told for after, told in self._on_slow_call if seconds > after], peer, method, seconds)
+        self.tell_slow(peer, method, seconds)
 
     def method_failed(self, peer: Peer, method: str, error: Exception) -> None:
         """A method failed, or a peer broke the rules."""
-        self._tell(self._on_error, peer, method, error)
-        if not self._on_error:
-            _log.error("%s: %s failed", peer.address, method or "the connection", exc_info=error)
+        self.tell_failed(peer, method, error)
 
     # -- inside -------------------------------------------------------------------------------------------
 
@@ -295,14 +247,6 @@ class Server:
             codec=self._codec,
         )
         return session, Peer(driver, session, self._methods, self, self._loop)
-
-    def _tell(self, callbacks: list[Callable[..., object]], *what: object) -> None:
-        """Call what was registered; one that fails stops neither the others nor the connection."""
-        for callback in callbacks:
-            try:
-                callback(*what)
-            except Exception as error:  # noqa: BLE001 - reported
-                (self._driver or running_driver()).on_error(error)
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:

@@ -36,6 +36,7 @@ from .gate import IDEMPOTENCY_KEY, Gate
 from .items import IncomingItems, OutgoingItems
 from .middleware import Request, Response
 from .served_call import ServedCall, run_through
+from .served_counting import ServedCounting
 from .service import Kind, ServedMethod
 from .waiter import Waiter
 
@@ -61,23 +62,12 @@ class _Run:
         """Why it was cancelled, or None."""
 
 
-class _Begun:
-    """A request that is not answered at once, to be counted at its end."""
-
-    __slots__ = ("method", "started", "statistics")
-
-    def __init__(self, method: str, statistics: CallStatistics, started: float) -> None:
-        self.method = method
-        self.statistics = statistics
-        self.started = started
-
-
 class Serving:
     """What one peer has called and what runs for it.
 
     Attributes:
-        statistics: Of the calls that have ended, by method; all names that are no method's share
-            one entry.
+        peer: The caller.
+        counting: What it has called, in numbers.
     """
 
     def __init__(self, peer: Peer, methods: dict[str, ServedMethod], owner: PeerOwner) -> None:
@@ -90,14 +80,8 @@ class Serving:
         self._owner = owner
         self._gate = owner.gate
         self._now = peer.now
-        self.statistics = StatisticsTable()
         self._known: dict[str, tuple[ServedMethod, CallStatistics]] = {}  # what the peer has called so far
-        self._begun: dict[int, _Begun] = {}
-        self.burst: CallStatistics | None = None
-        """Of the plain calls that are being answered in this turn; `end_burst` counts them."""
-        self._burst_calls = self._burst_in = self._burst_out = 0
-        self._burst_started = 0.0
-        self._burst_method = ""
+        self.counting = ServedCounting(peer, owner)
         self._runs: dict[int, _Run] = {}
         self._notified: dict[_Run, None] = {}  # runs of notifications have no message id
         self._detached: dict[_Run, None] = {}  # they run on, though their own caller has gone
@@ -109,7 +93,7 @@ class Serving:
     @property
     def running(self) -> list[CallStatistics]:
         """The entry in `statistics` of each request that has begun and has no answer."""
-        return [begun.statistics for begun in self._begun.values()]
+        return self.counting.running
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -127,14 +111,14 @@ class Serving:
             self._serve_now(event)
 
     def _serve_now(self, event: RequestReceived) -> None:
-        msgid = event.msgid
+        msgid, counting = event.msgid, self.counting
         known = self._known.get(event.method)
         method, statistics = known if known is not None else self._find(event.method)
         try:
             meta = event.meta
             if method is not None and method.simple and (meta is None or IDEMPOTENCY_KEY not in meta):
-                if statistics is not self.burst:
-                    self._begin_burst(statistics, event.method)
+                if statistics is not counting.burst:
+                    counting.begin_burst(statistics, event.method)
                 if meta is not None or method.chain is not None:
                     result = self._run_simple(event, method)
                 else:
@@ -150,13 +134,13 @@ class Serving:
                     finally:
                         plain.reset(token)
                 self._respond(msgid, result)
-                self._burst_calls += 1
+                counting.burst_calls += 1
             else:
-                self._count_later(msgid, event.method, statistics)
+                counting.count_later(msgid, event.method, statistics)
                 self._begin(event, method)
         except Exception as error:  # noqa: BLE001 - every request is answered
-            if msgid not in self._begun:
-                self._count_later(msgid, event.method, statistics)
+            if msgid not in counting.begun:
+                counting.count_later(msgid, event.method, statistics)
             self._answer_failure(msgid, event.method, error)
 
     def _run_simple(self, event: RequestReceived, method: ServedMethod) -> Any:
@@ -187,57 +171,16 @@ class Serving:
         """Look up what the peer calls for the first time."""
         method = self._methods.get(name)
         if method is None:
-            return None, self.statistics.of(StatisticsTable.OTHERS)
-        known = self._known[name] = (method, self.statistics.of(name))
+            return None, self.counting.statistics.of(StatisticsTable.OTHERS)
+        known = self._known[name] = (method, self.counting.statistics.of(name))
         return known
-
-    # -- counting -----------------------------------------------------------------------------------
-
-    def _begin_burst(self, statistics: CallStatistics, method: str) -> None:
-        """Count plain calls of one method that come together as one: it is far cheaper."""
-        self.end_burst()
-        self.burst = statistics
-        self._burst_method = method
-        self._burst_started = self._now()
-        self._burst_in = self._session.requests.bytes
-        self._burst_out = self._output.replies
-
-    def end_burst(self) -> None:
-        """Count the plain calls since the last time; their answers are sent together, after this."""
-        statistics, calls = self.burst, self._burst_calls
-        if statistics is None:
-            return
-        self.burst, self._burst_calls = None, 0
-        seconds = self._now() - self._burst_started
-        statistics.latency.record_many(seconds, calls)
-        statistics.bytes_in += self._burst_in - self._session.requests.bytes
-        statistics.bytes_out += max(0, self._output.replies - self._burst_out)  # 0 after a failed connection
-        if seconds > self._owner.slow_after:
-            self._owner.method_slow(self.peer, self._burst_method, seconds)
-
-    def _count_later(self, msgid: int, method: str, statistics: CallStatistics) -> None:
-        """Count a request when it has been answered."""
-        statistics.bytes_in += self._session.requests.sizes.get(msgid, 0)
-        self._begun[msgid] = _Begun(method, statistics, self._now())
-
-    def _count(self, msgid: int, code: StatusCode, sent: int) -> None:
-        """A request has been answered that was not part of a burst."""
-        begun = self._begun.pop(msgid, None)
-        if begun is not None:
-            seconds = self._now() - begun.started
-            begun.statistics.ended(seconds, code)
-            begun.statistics.bytes_out += sent
-            if seconds > self._owner.slow_after:
-                self._owner.method_slow(self.peer, begun.method, seconds)
-
-    # -- more events ----------------------------------------------------------------------------------
 
     def on_notification(self, event: NotificationReceived, direct: bool) -> None:
         """Run a notification's method; nobody hears of its result, the owner of its errors."""
         method = self._methods.get(event.method)
         if method is None:
             return
-        self.statistics.of(method.name).notifications += 1
+        self.counting.statistics.of(method.name).notifications += 1
         if method.kind is not Kind.FUNCTION and not self._takes_notification(method):
             return
         try:
@@ -356,7 +299,7 @@ class Serving:
                 waiting.finish(None, None, direct=asyncio.current_task(self.peer.loop) is None)
             elif session.awaits_answer(waiting.msgid):
                 self._serve_now(waiting)
-        self.end_burst()
+        self.counting.end_burst()
         if held:
             self._resume_later()
         self.peer.wake()
@@ -519,8 +462,8 @@ class Serving:
     def _end_run(self, run: _Run, method: str, result: Any, failure: BaseException | None) -> None:
         msgid = run.msgid
         self._detached.pop(run, None)
-        if msgid in self._begun:
-            statistics = self._begun[msgid].statistics
+        if msgid in self.counting.begun:
+            statistics = self.counting.begun[msgid].statistics
             if run.outgoing is not None:
                 statistics.bytes_out += run.outgoing.bytes
             if run.items is not None:
@@ -609,12 +552,12 @@ class Serving:
         self._at_gate.pop(msgid, None)
         if error is not None:
             return self._answer_error(msgid, error)
-        self.end_burst()
+        self.counting.end_burst()
         try:
             sent = self._session.respond(msgid, result)
         except LocalProtocolError as failure:  # of the result
             return self._answer_failure(msgid, method, failure)
-        self._count(msgid, StatusCode.OK, sent)
+        self.counting.count(msgid, StatusCode.OK, sent)
         return sent
 
     def report(self, msgid: int | None, method: str, failure: BaseException) -> None:
@@ -630,7 +573,7 @@ class Serving:
         return self._answer_error(msgid, error_of(method, failure))
 
     def _answer_error(self, msgid: int, error: RpcError) -> int:
-        self.end_burst()
+        self.counting.end_burst()
         session, sent = self._session, 0
         executed, message = not isinstance(error, NotRun), encodable(error.message)
         if session.awaits_answer(msgid):
@@ -639,7 +582,7 @@ class Serving:
             except LocalProtocolError:
                 if session.awaits_answer(msgid):  # the details cannot be encoded, or are too large
                     sent = session.respond_error(msgid, error.code, message[:1000], executed=executed)
-        self._count(msgid, error.code, sent)
+        self.counting.count(msgid, error.code, sent)
         return sent
 
 

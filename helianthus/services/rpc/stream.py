@@ -328,7 +328,7 @@ class StreamCall:
 
     def _count_end(self, code: StatusCode) -> None:
         if self._peer is not None:
-            self.statistics.ended(self._peer.now() - self._started, code)
+            self._peer.count_end(self.statistics, self._peer.now() - self._started, code)
             self.statistics.bytes_out += self.outgoing.bytes
             self.statistics.bytes_in += self.items.bytes
 
