@@ -281,6 +281,18 @@ def test_more_than_came_cannot_be_consumed() -> None:
         talk.session.consumed(msgid, 1)
 
 
+def test_items_can_be_consumed_together() -> None:
+    talk = Talk(limits=SMALL)
+    msgid = talk.sent_call("s", [], flow=Flow.FROM_CALLEE)
+    talk.hear([4, msgid, "a"], [4, msgid, "bc"], [4, msgid, "d"])
+    sizes = [event.size for event in talk.events() if isinstance(event, ItemReceived)]
+    for size, items in ((sum(sizes), 4), (sum(sizes), 0), (sum(sizes), -1), (sum(sizes) + 1, 3)):
+        with pytest.raises(LocalProtocolError, match="consume"):
+            talk.session.consumed(msgid, size, items)
+    talk.session.consumed(msgid, sum(sizes), 3)
+    assert talk.said() == [[6, msgid, 3]]
+
+
 def test_items_of_one_stream_are_not_consumed_on_another() -> None:
     talk = Talk(limits=SMALL)
     one, other = (talk.sent_call("s", [], flow=Flow.FROM_CALLEE) for _ in range(2))

@@ -95,6 +95,8 @@ async def run(workers: Iterable[Coroutine[Any, Any, None]], tally: Tally, load: 
         await asyncio.sleep(load.warm_up)
         started, before = perf_counter(), tally.done
         await asyncio.sleep(load.seconds)
+        while tally.done == before:  # a thousand slow answers may take longer than a short sample
+            await asyncio.sleep(load.warm_up)
         ended, after = perf_counter(), tally.done
         tally.stopping = True
     return Outcome(after - before, ended - started)
