@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -50,6 +50,11 @@ class Counting(Service):
         self.calls[context.peer.address] += 1
         await self.release.wait()
         return number
+
+    @method
+    async def items(self, number: int) -> AsyncIterator[int]:
+        for item in range(number):
+            yield item
 
     @method
     async def take(self, seconds: float) -> float:
@@ -359,6 +364,10 @@ async def after_resumptions(task: asyncio.Task[Any], count: int) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
+async def take_all(client: Client) -> list[int]:
+    return [item async for item in client.stream("counting.items", 20)]
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("size", [1, 2])
 def test_no_slot_leaks_whenever_a_call_is_cancelled(seed: int, size: int) -> None:
@@ -378,6 +387,7 @@ def test_no_slot_leaks_whenever_a_call_is_cancelled(seed: int, size: int) -> Non
                         lambda: client.call("counting.count", timeout=3.0),
                         lambda: client.notify("counting.count"),
                         lambda: client.batch([("counting.count", number) for number in range(5)]),
+                        lambda: take_all(client),
                     ):
                         task = asyncio.ensure_future(make())  # type: ignore[arg-type]  # awaitables all
                         await after_resumptions(task, count)
