@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from helianthus.protocols import framing, policies, rpc
+from helianthus.protocols import framing, policies, pool, rpc
 from helianthus.protocols.rpc.session_state import SESSION_TRANSITIONS, SessionInput, SessionState
 
 
@@ -20,6 +20,7 @@ def write_all(place: Path) -> None:
     place.mkdir(parents=True, exist_ok=True)
     parts = {
         "rpc-limits": fields_of(rpc.RpcLimits),
+        "pool-options": fields_of(pool.PoolOptions),
         "keep-alive": fields_of(rpc.KeepAlive),
         "rpc-states": transitions(SESSION_TRANSITIONS, SessionState, SessionInput),
         "framing-states": transitions(framing.TRANSITIONS, framing.FramingState, framing.FramingInput),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import Any
 
 import pytest
@@ -50,6 +52,11 @@ class Counting(Service):
         self.calls[context.peer.address] += 1
         await self.release.wait()
         return number
+
+    @method
+    async def items(self, number: int) -> AsyncIterator[int]:
+        for item in range(number):
+            yield item
 
     @method
     async def take(self, seconds: float) -> float:
@@ -351,42 +358,77 @@ def test_nobody_can_be_reached() -> None:
 # -- nothing is left of calls that were cancelled -----------------------------------------------------------
 
 
-async def after_resumptions(task: asyncio.Task[Any], count: int) -> None:
-    """Cancel a task when the loop has turned so often since it was begun."""
-    for _ in range(count):
-        await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+class CancelledAfter:
+    """Awaits something in a task that is cancelled as soon as it has been resumed so often."""
+
+    def __init__(self, awaited: Any, resumptions: int) -> None:
+        self._awaited = awaited
+        self._resumptions = resumptions
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        task = asyncio.current_task()
+        inner = self._awaited.__await__()
+        step = functools.partial(next, inner)
+        for resumed in itertools.count():
+            if resumed == self._resumptions and task is not None:
+                task.cancel()  # at what it waits for next
+            try:
+                waited = step()
+            except StopIteration as end:
+                return end.value
+            try:
+                step = functools.partial(inner.send, (yield waited))
+            except BaseException as error:  # noqa: BLE001 - it is passed on
+                step = functools.partial(inner.throw, error)
 
 
+async def take_all(client: Client) -> list[int]:
+    return [item async for item in client.stream("counting.items", 20)]
+
+
+MAKE: dict[str, Callable[[Client], Any]] = {
+    "call": lambda client: client.call("counting.take", 0.05),
+    "call with a deadline": lambda client: client.call("counting.count", timeout=3.0),
+    "keywords": lambda client: client.call("counting.count", number=1),
+    "notify": lambda client: client.notify("counting.count"),
+    "batch": lambda client: client.batch([("counting.count", number) for number in range(5)]),
+    "stream": take_all,
+}
+
+
+@pytest.mark.parametrize("kind", MAKE)
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("size", [1, 2])
-def test_no_slot_leaks_whenever_a_call_is_cancelled(seed: int, size: int) -> None:
-    """Calls that wait for a connection, for room, for their answer; after any number of turns."""
+def test_no_slot_leaks_whenever_a_call_is_cancelled(size: int, seed: int, kind: str) -> None:
+    """While it waits for a connection, for room, for its answer: after any number of its steps."""
+
+    async def is_cancelled(client: Client, resumptions: int) -> bool:
+        """Cancel one of many calls; all others succeed."""
+        others = [asyncio.ensure_future(client.call("counting.take", 0.01)) for _ in range(6)]
+
+        async def run() -> None:
+            await CancelledAfter(MAKE[kind](client), resumptions)
+
+        (outcome,) = await asyncio.gather(asyncio.ensure_future(run()), return_exceptions=True)
+        assert await asyncio.gather(*others) == [0.01] * 6
+        await until(lambda: all(not connection.calls for connection in client.connections()))
+        assert client._watchers == {}
+        assert outcome is None or isinstance(outcome, asyncio.CancelledError)
+        return outcome is not None
 
     async def scenario(world: World) -> None:
         pool = PoolOptions(size=size, min_size=0, open_above=0, idle_time=30.0)
-        limits = RpcLimits(max_calls=2)
-        for count in range(40):
-            async with Client(URL, pool=pool, limits=limits) as client:
-                for warm in (False, True):
+        for warm in (False, True):
+            resumptions, cancelled = 0, True
+            while cancelled:
+                async with Client(URL, pool=pool, limits=RpcLimits(max_calls=2)) as client:
                     if warm:
                         await client.call("counting.count")
-                    busy = [asyncio.ensure_future(client.call("counting.take", 0.01)) for _ in range(6)]
-                    for make in (
-                        lambda: client.call("counting.take", 5.0),
-                        lambda: client.call("counting.count", timeout=3.0),
-                        lambda: client.notify("counting.count"),
-                        lambda: client.batch([("counting.count", number) for number in range(5)]),
-                    ):
-                        task = asyncio.ensure_future(make())  # type: ignore[arg-type]  # awaitables all
-                        await after_resumptions(task, count)
-                    await asyncio.gather(*busy)
-                    await until(lambda: all(not connection.calls for connection in client.connections()))
-                assert len(client._watchers) == 0
-                assert await asyncio.gather(*(client.call("counting.count", n) for n in range(20))) == list(
-                    range(20)
-                )
-                assert len(client.connections()) <= size
+                    cancelled = await is_cancelled(client, resumptions)
+                    after = [client.call("counting.count", number) for number in range(20)]
+                    assert await asyncio.gather(*after) == list(range(20))
+                    assert len(client.connections()) <= size
+                resumptions += 1
+            assert resumptions >= 2, "there was a moment to cancel it at"
 
     simulate(scenario, seed=seed)

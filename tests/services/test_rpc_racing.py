@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from rpc_bench import Bench, Ground, until, url_of
+from rpc_thread import ThreadedServer
 
 import helianthus
 from helianthus import Client, RpcError, Server, Service, StatusCode, method
@@ -261,6 +262,16 @@ def test_both_families(run_on_real: Ground) -> None:
         assert await client.call("named.where") == "IPv6"
 
     run_on_real(scenario)
+
+
+def test_a_blocking_client(run_on_real: Ground) -> None:
+    """It races in its own turns; names are looked up there too."""
+    with ThreadedServer(run_on_real, Named("closed")) as closed:
+        pass
+    with ThreadedServer(run_on_real, Named("here")) as server:
+        by_name = server.url.replace("127.0.0.1", "localhost")
+        with helianthus.connect_sync([closed.url, "tcp://no-such-host.invalid:1", by_name]) as client:
+            assert client.call("named.where") == "here"
 
 
 def test_no_url_at_all() -> None:
