@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -285,6 +286,17 @@ def test_a_view_has_a_policy_of_its_own(run_on: Ground) -> None:
         await until(lambda: flaky.attempts == 8)
 
     run_on(scenario)
+
+
+def test_the_guide_is_right() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "policies.md").read_text("utf-8")
+    program = guide.split("```{code-block} python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(program, names)
+    chosen = names["client"]._policies
+    assert chosen.of("calculator.add").hedging is not None
+    assert chosen.of("calculator.sub").retry.max_attempts == 3
+    assert chosen.of("other.method").wait_for_ready
 
 
 def test_policies_are_checked() -> None:
