@@ -12,16 +12,20 @@ from rpc_flaky import UNAVAILABLE, Flaky, check_nothing_is_left, error, failure,
 
 import helianthus
 from helianthus import (
+    Authentication,
+    BearerToken,
     CallPolicy,
     CancelToken,
     Client,
     HedgingPolicy,
+    Identity,
     Middleware,
     Request,
     Response,
     RetryPolicy,
     RetryThrottle,
     StatusCode,
+    TokenAuthenticator,
 )
 from helianthus.services.rpc import ChannelState
 from helianthus.sim import World
@@ -354,6 +358,17 @@ def test_waiting_for_a_server_that_comes_later() -> None:
         world.run(until=10)
         world.node("server").spawn(serve)
         assert world.run_until(calling, timeout=60) > 10
+
+
+def test_waiting_does_not_help_against_a_refusal(run_on: Ground) -> None:
+    async def scenario(bench: Bench) -> None:
+        authentication = Authentication([TokenAuthenticator({"right": Identity("ann")})])
+        server = await bench.serve(Flaky(), authentication=authentication)
+        policies = {"*": CallPolicy(wait_for_ready=True)}
+        client = await bench.client(server, policies=policies, credentials=BearerToken("wrong"))
+        assert (await failure(client.call("flaky.work"))).code is StatusCode.UNAUTHENTICATED
+
+    run_on(scenario)
 
 
 def test_a_lost_connection_is_retried_on_the_next(run_on: Ground) -> None:

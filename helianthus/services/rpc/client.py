@@ -443,9 +443,7 @@ class Client:
                         channel.let_go(peer)
                     elif peer is not None:
                         await peer.room(cancel)
-                    elif channel.state is ChannelState.CONNECTING or (
-                        wait and channel.state is not ChannelState.CLOSED
-                    ):
+                    elif channel.state is ChannelState.CONNECTING or (wait and channel.worth_waiting_for):
                         await self._wait(Waiter(loop), None, cancel)
                     else:
                         raise channel.unavailable()
