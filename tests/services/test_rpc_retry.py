@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,16 +12,20 @@ from rpc_flaky import UNAVAILABLE, Flaky, check_nothing_is_left, error, failure,
 
 import helianthus
 from helianthus import (
+    Authentication,
+    BearerToken,
     CallPolicy,
     CancelToken,
     Client,
     HedgingPolicy,
+    Identity,
     Middleware,
     Request,
     Response,
     RetryPolicy,
     RetryThrottle,
     StatusCode,
+    TokenAuthenticator,
 )
 from helianthus.services.rpc import ChannelState
 from helianthus.sim import World
@@ -287,6 +292,17 @@ def test_a_view_has_a_policy_of_its_own(run_on: Ground) -> None:
     run_on(scenario)
 
 
+def test_the_guide_is_right() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "policies.md").read_text("utf-8")
+    program = guide.split("```{code-block} python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(program, names)
+    chosen = names["client"]._policies
+    assert chosen.of("calculator.add").hedging is not None
+    assert chosen.of("calculator.sub").retry.max_attempts == 3
+    assert chosen.of("other.method").wait_for_ready
+
+
 def test_policies_are_checked() -> None:
     with pytest.raises(ValueError, match="either retry or hedging"):
         CallPolicy(retry=RETRY, hedging=HedgingPolicy())
@@ -342,6 +358,17 @@ def test_waiting_for_a_server_that_comes_later() -> None:
         world.run(until=10)
         world.node("server").spawn(serve)
         assert world.run_until(calling, timeout=60) > 10
+
+
+def test_waiting_does_not_help_against_a_refusal(run_on: Ground) -> None:
+    async def scenario(bench: Bench) -> None:
+        authentication = Authentication([TokenAuthenticator({"right": Identity("ann")})])
+        server = await bench.serve(Flaky(), authentication=authentication)
+        policies = {"*": CallPolicy(wait_for_ready=True)}
+        client = await bench.client(server, policies=policies, credentials=BearerToken("wrong"))
+        assert (await failure(client.call("flaky.work"))).code is StatusCode.UNAUTHENTICATED
+
+    run_on(scenario)
 
 
 def test_a_lost_connection_is_retried_on_the_next(run_on: Ground) -> None:

@@ -398,7 +398,9 @@ class BlockingClient(PeerEvents):
                 peer = channel.peer
             if peer is not None:
                 return not peer.full
-            return not wait and channel.state is not ChannelState.CONNECTING
+            if channel.state is ChannelState.CONNECTING:
+                return False
+            return not (wait and channel.worth_waiting_for)
 
         self._driver.poll(0)  # a server that has gone since the last call is found out now
         in_time = self._turn_or_cancel(usable, deadline, cancel)

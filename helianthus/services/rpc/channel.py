@@ -99,6 +99,10 @@ class ChannelOptions:
         )
 
 
+_REFUSED = {StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED}
+"""Why a server may not want the client at all, so that waiting does not help."""
+
+
 class ChannelState(enum.Enum):
     """What a client's connection is doing."""
 
@@ -242,6 +246,11 @@ class Channel:
     def unavailable(self) -> RpcError:
         """The error of a call that finds no connection."""
         return RpcError(self._code, f"{self.where}: {self._reason}", maybe_executed=False)
+
+    @property
+    def worth_waiting_for(self) -> bool:
+        """Whether a call may wait for it although connecting has failed."""
+        return self.state is not ChannelState.CLOSED and self._code not in _REFUSED
 
     def let_go(self, peer: Peer) -> None:
         """Look for another connection: this one takes no calls, though `peer_closed` is yet to come."""

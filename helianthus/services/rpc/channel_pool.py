@@ -139,6 +139,11 @@ class ChannelPool:
                 return channel.unavailable()
         return RpcError(StatusCode.UNAVAILABLE, f"{self.where}: not connected", maybe_executed=False)
 
+    @property
+    def worth_waiting_for(self) -> bool:
+        """Whether a call may wait although connecting has failed."""
+        return not self._closed and all(channel.worth_waiting_for for channel in self._channels.values())
+
     def let_go(self, peer: Peer) -> None:
         """Look for another connection: this one takes no calls, though its end is yet to be told."""
         for channel in list(self._channels.values()):

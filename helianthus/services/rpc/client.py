@@ -482,9 +482,7 @@ class Client(PeerEvents):
                         channel.let_go(peer)
                     elif peer is not None:
                         await self._room(peer, cancel)
-                    elif channel.state is ChannelState.CONNECTING or (
-                        wait and channel.state is not ChannelState.CLOSED
-                    ):
+                    elif channel.state is ChannelState.CONNECTING or (wait and channel.worth_waiting_for):
                         await self._wait(Waiter(loop), None, cancel)
                     else:
                         raise channel.unavailable()
