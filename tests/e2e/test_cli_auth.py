@@ -59,19 +59,24 @@ CASES = [
     ("bob", "calculator.divide", 1, 'bob (in staff) may not call calculator.divide: denied by the rule "bob'),
     ("anonymous", "calculator.add", 0, "anonymous may call calculator.add: allowed by the rule"),
     ("anonymous", "node.services", 1, "anonymous may not call node.services: denied: no rule allows it"),
+    ("anonymous", "auth.bearer", 0, "anonymous may call auth.bearer: allowed: it is how callers prove who"),
     ("eve", "calculator.add", 1, "(the file has no token and no secret for eve)"),
 ]
 
 
 @pytest.mark.parametrize(("who", "method", "code", "says"), CASES)
 def test_can_explains_the_verdict(config: Path, who: str, method: str, code: int, says: str) -> None:
-    done = helianthus("can", who, method, "--config", str(config))
+    done = helianthus("can", who, method, str(config))
     assert (done.code, done.err) == (code, "")
     assert says in done.out
 
 
 def test_can_needs_a_file_and_a_name(config: Path, tmp_path: Path) -> None:
-    helianthus("can", "alice", "m", "--config", str(tmp_path / "none.toml")).failed(2, "does not exist")
+    missing = str(tmp_path / "none.toml")
+    helianthus("can", "alice", "m", missing).failed(2, "does not exist")
+    helianthus("can", "alice", "m", "--config", missing).failed(2, "does not exist")
+    helianthus("can", "alice", "m", str(config), "--config", str(config)).failed(2, "not both")
+    helianthus("can", "alice", "m", cwd=tmp_path).failed(2, "there is no helianthus.toml here")
     helianthus("can", "@staff", "m", "--config", str(config)).failed(2, "cannot be the name of an identity")
 
 

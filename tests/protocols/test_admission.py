@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -104,6 +106,95 @@ def test_what_is_withdrawn_makes_room_in_the_queue() -> None:
     assert admission.take_events() == [Admitted(3)]
 
 
+def test_what_has_waited_past_its_deadline_takes_nobodys_place() -> None:
+    admission = server_only(1, 1)
+    ask(admission, 1)
+    ask(admission, 2, deadline=5.0)
+    assert isinstance(ask(admission, 3, now=4.9), Refused)
+    assert ask(admission, 3, now=5.0) is QUEUED  # before the timer
+    assert admission.take_events() == [Shed(2)]
+    admission.release(1, 5.0)
+    assert admission.take_events() == [Admitted(3)]
+
+
+def test_a_method_that_got_room_while_the_server_was_full_is_not_forgotten() -> None:
+    limits = AdmissionLimits(server=ConcurrencyLimit(2, 9), methods={"slow": ConcurrencyLimit(1, 9)})
+    admission = Admission(limits)
+    assert ask(admission, 1, "slow") is ADMITTED
+    assert ask(admission, 2, "fast") is ADMITTED
+    assert ask(admission, 3, "fast") is QUEUED
+    assert ask(admission, 4, "slow") is QUEUED
+    assert ask(admission, 5, "fast") is QUEUED
+    admission.release(1, 0.0)  # slow has room again, but 3 is the first
+    assert admission.take_events() == [Admitted(3)]
+    admission.release(2, 0.0)
+    assert admission.take_events() == [Admitted(4)]
+    admission.withdraw(5)
+    admission.release(3, 0.0)
+    admission.release(4, 0.0)
+    assert (admission.running, admission.queued, admission.scopes) == (0, 0, 0)
+
+
+def test_nothing_is_kept_of_a_method_whose_calls_gave_up_when_it_had_room() -> None:
+    limits = AdmissionLimits(server=ConcurrencyLimit(1, 9), methods={"slow": ConcurrencyLimit(1, 9)})
+    admission = Admission(limits)
+    ask(admission, 1, "slow")
+    ask(admission, 2, "fast")
+    ask(admission, 3, "slow")
+    admission.release(1, 0.0)
+    assert admission.take_events() == [Admitted(2)]
+    assert len(admission._open) == 1
+    admission.withdraw(3)
+    assert (admission.scopes, len(admission._open)) == (0, 0)
+
+
+@pytest.mark.parametrize("held_up_by", ["server", "method"])
+def test_a_release_costs_the_same_however_many_wait_for_something_else(held_up_by: str) -> None:
+    """Counted in calls of functions, which no other load on the machine changes."""
+    costs = []
+    for waiting in (10, 2000):
+        limits = AdmissionLimits(
+            server=ConcurrencyLimit(3, 10_000) if held_up_by == "server" else None,
+            methods={"slow": ConcurrencyLimit(1, 10_000)},
+        )
+        admission = Admission(limits)
+        for ticket in range(waiting):
+            ask(admission, ticket, "slow")
+        for ticket in range(waiting, waiting + 3):
+            ask(admission, ticket, "fast")
+        calls = 0
+
+        def count(frame: Any, event: str, argument: Any) -> None:
+            nonlocal calls
+            calls += event == "call"
+
+        sys.setprofile(count)
+        try:
+            admission.release(waiting, 0.0)
+        finally:
+            sys.setprofile(None)
+        costs.append(calls)
+    assert costs[0] == costs[1] < 40
+
+
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=30))
+def test_those_who_leave_the_queue_leave_nothing_behind(rounds: list[int]) -> None:
+    admission = server_only(1, 100)
+    ask(admission, -1)
+    ticket = 0
+    for number in rounds:
+        for _ in range(30 * number):
+            ticket += 1
+            assert ask(admission, ticket) is QUEUED
+        for gone in range(ticket - 30 * number + 1, ticket + 1):
+            admission.withdraw(gone)
+    assert admission._server is not None
+    assert len(admission._server.parked) <= 64 + 100
+    assert ask(admission, ticket) is QUEUED  # a ticket that was used before
+    admission.release(-1, 0.0)
+    assert admission.take_events() == [Admitted(ticket)]
+
+
 def test_wrong_use_changes_nothing() -> None:
     admission = server_only(1, 1)
     ask(admission, 1)
@@ -123,7 +214,7 @@ LIMITS = AdmissionLimits(
 
 
 class AdmissionRules(RuleBasedStateMachine):
-    """Any order of requests and ends; checked against sums over what runs and waits."""
+    """Any order of requests and ends; checked against a look through the whole queue, in order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,6 +234,7 @@ class AdmissionRules(RuleBasedStateMachine):
         deadline = None if patience is None else self.now + patience
         fits = self.fits(method, client)
         verdict = self.admission.request(self.next, method, client, deadline, self.now)
+        self.take(admitted=[])
         if verdict is ADMITTED:
             assert fits
             self.running[self.next] = (method, client)
@@ -157,7 +249,7 @@ class AdmissionRules(RuleBasedStateMachine):
         ticket = data.draw(st.sampled_from(list(self.running)))
         del self.running[ticket]
         self.admission.release(ticket, self.now)
-        self.take()
+        self.take(self.admitted_by_looking_through_the_queue())
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
@@ -165,22 +257,35 @@ class AdmissionRules(RuleBasedStateMachine):
         ticket = data.draw(st.sampled_from(list(self.waiting)))
         del self.waiting[ticket]
         self.admission.withdraw(ticket)
-        self.take()
+        self.take(admitted=[])
 
     @rule(seconds=st.floats(0.1, 3))
-    def wait(self, seconds: float) -> None:
+    def pass_time(self, seconds: float) -> None:
+        """The timer is late."""
         self.now += seconds
+
+    @rule()
+    def wake(self) -> None:
         self.admission.handle_timeout(self.now)
-        self.take()
+        self.take(admitted=[])
         deadline = self.admission.deadline()
         assert deadline is None or deadline > self.now
 
-    def take(self) -> None:
-        for event in self.admission.take_events():
+    def admitted_by_looking_through_the_queue(self) -> list[int]:
+        running, admitted = dict(self.running), []
+        for ticket, (method, client, deadline) in self.waiting.items():
+            if (deadline is None or deadline > self.now) and self.fits(method, client):
+                self.running[ticket] = (method, client)
+                admitted.append(ticket)
+        self.running = running
+        return admitted
+
+    def take(self, admitted: list[int]) -> None:
+        events = self.admission.take_events()
+        assert [event.ticket for event in events if isinstance(event, Admitted)] == admitted
+        for event in events:
             method, client, deadline = self.waiting.pop(event.ticket)
             if isinstance(event, Admitted):
-                assert deadline is None or deadline > self.now
-                assert self.fits(method, client)
                 self.running[event.ticket] = (method, client)
             else:
                 assert deadline is not None
@@ -201,8 +306,13 @@ class AdmissionRules(RuleBasedStateMachine):
     def counts_agree(self) -> None:
         assert self.admission.running == len(self.running)
         assert self.admission.queued == len(self.waiting) <= 4
-        if not self.running and not self.waiting:
-            assert not self.admission._scopes, "scopes of nobody are kept"
+        calls = [call[:2] for call in (*self.running.values(), *self.waiting.values())]
+        used = len({method for method, _ in calls}) + len({client for _, client in calls})
+        assert self.admission.scopes == used, "scopes of nobody are kept"
+        assert set(self.admission._open) <= {
+            *self.admission._methods.values(),
+            *self.admission._clients.values(),
+        }
 
 
 TestAdmissionRules = AdmissionRules.TestCase

@@ -38,6 +38,36 @@ def test_methods_are_named_with_wildcards() -> None:
     assert Rule.parse("* *").matches(None, "anything.at.all")
 
 
+def test_nothing_but_the_asterisk_is_special() -> None:
+    """A deny rule that does not match what it names would let the call through."""
+    for name in ("svc[1]", "svc?", "a.b", "a|b", "a\\d", "(a)+$"):
+        rules = Rules(allow=["* *"], deny=[f"{name} *", f"* {name}"])
+        assert not rules.explain(Identity(name), "m").allowed
+        assert not rules.explain(ALICE, name).allowed
+        assert rules.explain(ALICE, "m").allowed
+        assert Rule(f"@{name}", "*").matches(Identity("x", [name]), "m")
+    for who in ("svc?", "svc[1]", "svc.", "svc", "vc1"):
+        assert not Rule(who, "*").matches(Identity("svc1"), "m")
+
+
+@given(st.text("ab*.", max_size=6), st.text("ab.", max_size=6))
+def test_an_asterisk_stands_for_any_characters(pattern: str, method: str) -> None:
+    def matches(pattern: str, text: str) -> bool:
+        if not pattern or not text:
+            return not text and not pattern.strip("*")
+        if pattern[0] == "*":
+            return matches(pattern[1:], text) or matches(pattern, text[1:])
+        return pattern[0] == text[0] and matches(pattern[1:], text[1:])
+
+    assert Rule("*", pattern).matches(None, method) is matches(pattern, method)
+
+
+def test_groups_are_several() -> None:
+    assert Identity("alice", ["staff"]).groups == {"staff"}
+    with pytest.raises(ValueError, match=r"groups must be several names, such as \['staff'\]"):
+        Identity("alice", "staff")
+
+
 def test_deny_comes_before_allow_and_silence_denies() -> None:
     rules = Rules(allow=["@staff *", "anonymous node.services"], deny=["alice shop.close"])
     assert rules.explain(ALICE, "shop.open").reason == 'allowed by the rule "@staff *"'
@@ -60,7 +90,7 @@ def test_what_is_no_rule(text: str) -> None:
         Rules(allow=[text])
 
 
-@pytest.mark.parametrize("name", ["", "anonymous", "@staff", "*", "a b", "a\n"])
+@pytest.mark.parametrize("name", ["", "anonymous", "known", "@staff", "*", "a b", "a\n"])
 def test_names_that_rules_could_mistake(name: str) -> None:
     with pytest.raises(ValueError, match="cannot be the name of an identity"):
         Identity(name)

@@ -62,6 +62,18 @@ def test_time_bytes_and_number_are_bounded() -> None:
     assert cache.begin("e", "", 0, 12.0) is RUN
 
 
+def test_an_outcome_too_large_to_remember_costs_no_others() -> None:
+    cache: IdempotencyCache[str] = IdempotencyCache(IdempotencyLimits(max_bytes=100))
+    cache.begin("a", "", 1, 0.0)
+    cache.finish("a", "A", 90, 0.0)
+    cache.begin("large", "", 2, 0.0)
+    cache.begin("large", "", 3, 0.0)
+    assert cache.finish("large", "L", 101, 0.0) == [3]
+    assert (len(cache), cache.bytes) == (1, 90)
+    assert cache.begin("a", "", 4, 0.0) == Known("A")
+    assert cache.begin("large", "", 5, 0.0) is RUN
+
+
 def test_wrong_use() -> None:
     cache: IdempotencyCache[str] = IdempotencyCache()
     for end in (lambda: cache.finish("k", "", 0, 0.0), lambda: cache.abandon("k")):
@@ -106,7 +118,8 @@ class CacheRules(RuleBasedStateMachine):
         key = data.draw(st.sampled_from(list(self.running)))
         waiting = self.running.pop(key)
         if ran:
-            self.ended[key] = (self.ticket, self.now)
+            if size <= 10:
+                self.ended[key] = (self.ticket, self.now)
             assert self.cache.finish(key, self.ticket, size, self.now) == waiting
         else:
             self.ended.pop(key, None)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from helianthus.protocols.policies import Rate, TokenBuckets
 
@@ -56,3 +57,43 @@ def test_the_number_of_keys_is_bounded() -> None:
         TokenBuckets(Rate(1.0), max_keys=0)
     with pytest.raises(ValueError, match="per_second"):
         Rate(0)
+
+
+class BucketRules(RuleBasedStateMachine):
+    """Keys come in any order, at times; checked against buckets that are filled step by step.
+
+    All numbers are powers of two, so that both reckon without rounding.
+    """
+
+    PER_SECOND, BURST, MAX_KEYS = 4.0, 3, 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buckets = TokenBuckets(Rate(self.PER_SECOND, self.BURST), max_keys=self.MAX_KEYS)
+        self.now = 1024.0
+        self.model: dict[str, tuple[float, float]] = {}  # tokens at a time, in the order of use
+
+    @rule(key=st.sampled_from("abcde"))
+    def take(self, key: str) -> None:
+        tokens, since = self.model.get(key, (float(self.BURST), self.now))
+        tokens = min(self.BURST, tokens + (self.now - since) * self.PER_SECOND)
+        wait = self.buckets.take(key, self.now)
+        if tokens < 1:
+            assert wait == (1 - tokens) / self.PER_SECOND
+            return
+        assert wait == 0
+        self.model.pop(key, None)
+        self.model[key] = (tokens - 1, self.now)
+        if len(self.model) > self.MAX_KEYS:
+            del self.model[next(iter(self.model))]
+
+    @rule(eighths=st.integers(1, 12))
+    def pass_time(self, eighths: int) -> None:
+        self.now += eighths / 8
+
+    @invariant()
+    def bounded(self) -> None:
+        assert len(self.buckets) == len(self.model) <= self.MAX_KEYS
+
+
+TestBucketRules = BucketRules.TestCase

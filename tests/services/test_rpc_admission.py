@@ -163,7 +163,7 @@ def test_no_permit_leaks_wherever_a_call_is_cancelled(run_on: Ground) -> None:
             await asyncio.gather(*tasks, return_exceptions=True)
             await until(lambda: (server.gate.running, server.gate.waiting) == (0, 0))
             assert await client.call("workshop.work", 7) == 7
-        assert not server.gate._admission._scopes  # type: ignore[union-attr]  # it was given limits
+        assert not server.gate._admission.scopes  # type: ignore[union-attr]  # it was given limits
 
     run_on(scenario)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from helianthus import (
     current_call,
     method,
 )
+from helianthus.protocols.auth import NONCE_SIZE, Prover
 
 SECRET = b"0123456789abcdef"
 RULES = Rules(allow=["@staff vault.*", "bob vault.look", "anonymous vault.look"], deny=["* vault.burn"])
@@ -44,6 +46,10 @@ class Vault(Service):
     @method
     async def look(self, context: CallContext) -> str:
         return context.identity.name if context.identity is not None else "nobody"
+
+    @method
+    async def inventory(self) -> AsyncIterator[str]:
+        yield "gold"
 
     @method
     def burn(self) -> None:
@@ -144,6 +150,49 @@ def test_a_server_that_knows_nothing_of_it_is_not_trusted_with_calls(run_on: Gro
         error = await failure(false.call("vault.open"))
         assert error.code is StatusCode.UNAUTHENTICATED
         assert "impostor" in error.message
+
+    run_on(scenario)
+
+
+def test_a_closed_client_is_unavailable_whatever_failed_before(run_on: Ground) -> None:
+    async def scenario(bench: Bench) -> None:
+        client = await bench.client(await guarded(bench), credentials=BearerToken("t-mallory"))
+        assert (await failure(client.call("vault.look"))).code is StatusCode.UNAUTHENTICATED
+        await client.close()
+        assert (await failure(client.call("vault.look"))).code is StatusCode.UNAVAILABLE
+
+    run_on(scenario)
+
+
+def test_strangers_neither_take_over_nor_displace_a_challenge(run_on: Ground) -> None:
+    async def scenario(bench: Bench) -> None:
+        server = await guarded(bench)
+        bob, stranger = await bench.client(server), await bench.client(server)
+        prover = Prover("bob", SECRET, b"c" * NONCE_SIZE)
+        nonce = await bob.call("auth.challenge", "bob", prover.nonce)
+        for _ in range(20):
+            await stranger.call("auth.challenge", "bob", prover.nonce)
+        error = await failure(stranger.call("auth.prove", nonce, prover.proof(nonce)))
+        assert error.code is StatusCode.UNAUTHENTICATED
+        assert (await bob.call("auth.prove", nonce, prover.proof(nonce)))["name"] == "bob"
+        assert [await client.call("vault.look") for client in (bob, stranger)] == ["bob", "nobody"]
+
+    run_on(scenario)
+
+
+def test_streams_and_notifications_are_denied_as_well(run_on: Ground) -> None:
+    async def scenario(bench: Bench) -> None:
+        vault = Vault()
+        server = await guarded(bench, vault)
+        client = await bench.client(server)
+        error = await failure(anext(client.stream("vault.inventory")))
+        assert error.code is StatusCode.UNAUTHENTICATED
+        assert not error.maybe_executed
+        await client.notify("vault.open")
+        assert await client.call("vault.look") == "nobody"  # and has overtaken nothing
+        alice = await bench.client(server, credentials=BearerToken("t-alice"))
+        assert [item async for item in alice.stream("vault.inventory")] == ["gold"]
+        assert vault.opened == 0
 
     run_on(scenario)
 

@@ -1,8 +1,8 @@
 """Who somebody is, how they prove it, and what they may call."""
 
 from .challenge import NONCE_SIZE, ChallengeLimits, Challenger, Prover, check_secret
-from .identity import ANONYMOUS, Identity
-from .rules import KNOWN, Rule, Rules, Verdict
+from .identity import ANONYMOUS, KNOWN, Identity
+from .rules import Rule, Rules, Verdict
 
 __all__ = [
     "ANONYMOUS",

@@ -9,14 +9,15 @@ whoever listens could try likely passwords at leisure.
 What follows on the connection is neither encrypted nor signed, and somebody who can alter it could
 take it over. Use TLS where that matters.
 
-A challenge is good for one proof, and for a while. An unknown name is answered like a known one
-with a wrong secret.
+A challenge is good for one proof, for a while, and for the connection that asked for it. Each has
+one at a time, so that nobody can push those of others out by asking over and over. An unknown name is
+answered like a known one with a wrong secret.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import attrs
 from attrs.validators import ge, gt
@@ -30,11 +31,11 @@ class ChallengeLimits:
     """Bounds of what a server remembers.
 
     Attributes:
-        max_outstanding: Challenges without a proof; the oldest are forgotten first.
+        max_outstanding: Connections with a challenge and no proof; the oldest is forgotten first.
         time_to_live: Seconds for which a challenge can be answered.
     """
 
-    max_outstanding: int = attrs.field(default=1000, validator=ge(1))
+    max_outstanding: int = attrs.field(default=10_000, validator=ge(1))
     time_to_live: float = attrs.field(default=30.0, validator=gt(0))
 
 
@@ -42,6 +43,7 @@ class ChallengeLimits:
 class _Challenge:
     name: str
     client_nonce: bytes
+    nonce: bytes
     expires: float
 
 
@@ -65,36 +67,50 @@ class Challenger:
         self._secrets = dict(secrets)
         self._unknown = unknown
         self._limits = limits or ChallengeLimits()
-        self._outstanding: dict[bytes, _Challenge] = {}
+        self._outstanding: dict[Hashable, _Challenge] = {}  # by connection, oldest first
 
     @property
     def outstanding(self) -> int:
         """Challenges that have not been answered."""
         return len(self._outstanding)
 
-    def challenge(self, name: str, client_nonce: bytes, nonce: bytes, now: float) -> None:
-        """Somebody wants to prove who they are.
+    def challenge(
+        self, connection: Hashable, name: str, client_nonce: bytes, nonce: bytes, now: float
+    ) -> None:
+        """Somebody wants to prove who they are; an earlier challenge of theirs is void.
 
         Args:
+            connection: Where they are.
             name: Who they say they are.
             client_nonce: Theirs.
             nonce: Ours, fresh from a good source of chance; it is sent to them.
             now: Monotonic seconds.
         """
         outstanding = self._outstanding
-        outstanding[nonce] = _Challenge(name, client_nonce, now + self._limits.time_to_live)
-        if len(outstanding) > self._limits.max_outstanding:
-            del outstanding[next(iter(outstanding))]
+        outstanding.pop(connection, None)
+        while outstanding:
+            oldest = next(iter(outstanding))
+            if outstanding[oldest].expires > now and len(outstanding) < self._limits.max_outstanding:
+                break
+            del outstanding[oldest]
+        expires = now + self._limits.time_to_live
+        outstanding[connection] = _Challenge(name, client_nonce, nonce, expires)
 
-    def prove(self, nonce: bytes, proof: bytes, now: float) -> tuple[str, bytes] | None:
+    def prove(self, connection: Hashable, nonce: bytes, proof: bytes, now: float) -> tuple[str, bytes] | None:
         """Look at a proof.
+
+        Args:
+            connection: Where it came from.
+            nonce: That of the challenge.
+            proof: Theirs.
+            now: Monotonic seconds.
 
         Returns:
             The name, and our proof for them; None where the proof is wrong, or the challenge is
-            unknown, has been answered or is too old.
+            another connection's, has been answered or is too old.
         """
-        challenge = self._outstanding.pop(nonce, None)
-        if challenge is None or challenge.expires <= now:
+        challenge = self._outstanding.pop(connection, None)
+        if challenge is None or challenge.expires <= now or challenge.nonce != nonce:
             return None
         name, client_nonce = challenge.name, challenge.client_nonce
         secret = self._secrets.get(name, self._unknown)

@@ -15,15 +15,17 @@ everything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from fnmatch import fnmatchcase
+import re
+from collections.abc import Callable, Iterable
 
 import attrs
 
-from .identity import ANONYMOUS, Identity
+from .identity import ANONYMOUS, KNOWN, Identity
 
-KNOWN = "known"
-"""What rules call everybody who has proved who they are."""
+
+def _matcher(pattern: str) -> Callable[[str], object]:
+    """Only `*` is special, unlike in `fnmatch`: a name with a bracket must not slip through a rule."""
+    return re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL).fullmatch
 
 
 @attrs.frozen
@@ -37,6 +39,16 @@ class Rule:
 
     who: str
     methods: str
+    _is_who: Callable[[str], object] = attrs.field(init=False, repr=False, eq=False)
+    _is_method: Callable[[str], object] = attrs.field(init=False, repr=False, eq=False)
+
+    @_is_who.default
+    def _match_who(self) -> Callable[[str], object]:
+        return _matcher(self.who.removeprefix("@"))
+
+    @_is_method.default
+    def _match_method(self) -> Callable[[str], object]:
+        return _matcher(self.methods)
 
     @classmethod
     def parse(cls, text: str) -> Rule:
@@ -52,7 +64,7 @@ class Rule:
 
     def matches(self, identity: Identity | None, method: str) -> bool:
         """Whether it speaks of this call."""
-        return self._is_about(identity) and fnmatchcase(method, self.methods)
+        return self._is_about(identity) and self._is_method(method) is not None
 
     def _is_about(self, identity: Identity | None) -> bool:
         who = self.who
@@ -61,8 +73,8 @@ class Rule:
         if identity is None:
             return who == ANONYMOUS
         if who.startswith("@"):
-            return any(fnmatchcase(group, who[1:]) for group in identity.groups)
-        return who == KNOWN or fnmatchcase(identity.name, who)
+            return any(self._is_who(group) is not None for group in identity.groups)
+        return who == KNOWN or self._is_who(identity.name) is not None
 
     def __str__(self) -> str:
         return f"{self.who} {self.methods}"

@@ -32,7 +32,8 @@ class IdempotencyLimits:
 
     Attributes:
         max_entries: Calls, those that run included.
-        max_bytes: Of all outcomes, as their owner measures them.
+        max_bytes: Of all outcomes, as their owner measures them. One that is larger by itself is not
+            remembered, rather than that all others are forgotten for it.
         time_to_live: Seconds for which an outcome is remembered.
     """
 
@@ -148,6 +149,8 @@ class IdempotencyCache(Generic[T]):
             LocalProtocolError: No such call runs.
         """
         running = self._take_running(key)
+        if size > self.limits.max_bytes:
+            return list(running.waiting)
         self._ended[key] = _Ended(running.fingerprint, outcome, size, now + self.limits.time_to_live)
         self._bytes += size
         while self._bytes > self.limits.max_bytes:

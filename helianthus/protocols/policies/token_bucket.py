@@ -29,8 +29,8 @@ class Rate:
 class TokenBuckets:
     """One bucket for each of a bounded number of keys.
 
-    A bucket that is full again is as good as a new one, so those are forgotten first; where all
-    are in use, the one that was used longest ago.
+    Beyond that the one that was used longest ago is forgotten: it is the likeliest to be full again,
+    and then as good as a new one.
 
     Args:
         rate: Of each key.

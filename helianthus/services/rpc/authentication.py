@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import itertools
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 import attrs
 
-from ...protocols.auth import NONCE_SIZE, ChallengeLimits, Challenger, Identity, Rules
+from ...protocols.auth import NONCE_SIZE, ChallengeLimits, Challenger, Identity, Rules, Verdict
 from ...protocols.rpc import StatusCode
 from .context import CallContext
 from .errors import NotRun
@@ -129,6 +131,12 @@ class Authentication(Middleware):
                 return identity
         return None
 
+    def explain(self, identity: Identity | None, method: str) -> Verdict:
+        """Say whether somebody may call a method, and why."""
+        if not self.applies(method):
+            return Verdict(True, "allowed: it is how callers prove who they are")
+        return self.rules.explain(identity, method)
+
     # -- Middleware ---------------------------------------------------------------------------------------
 
     def applies(self, method: str) -> bool:
@@ -178,6 +186,8 @@ class _AuthService(Service):
         self._authentication = authentication
         self._driver = driver
         self._challenger: Challenger | None = None
+        self._serials = itertools.count()
+        self._connections: WeakKeyDictionary[Peer, int] = WeakKeyDictionary()  # challenges keep no peer alive
 
     @method
     async def bearer(self, token: str, context: CallContext) -> dict[str, Any]:
@@ -188,7 +198,7 @@ class _AuthService(Service):
         return _accept(context.peer, identity)
 
     @method
-    def challenge(self, name: str, nonce: bytes) -> bytes:
+    def challenge(self, name: str, nonce: bytes, context: CallContext) -> bytes:
         """Begin to prove it by a secret; gives a nonce."""
         driver = self._driver()
         if len(nonce) != NONCE_SIZE or len(name) > _MAX_NAME:
@@ -199,7 +209,8 @@ class _AuthService(Service):
         if self._challenger is None:
             self._challenger = self._authentication.challenger(driver.random_bytes(NONCE_SIZE))
         ours = driver.random_bytes(NONCE_SIZE)
-        self._challenger.challenge(name, nonce, ours, driver.now())
+        connection = self._connections.setdefault(context.peer, next(self._serials))
+        self._challenger.challenge(connection, name, nonce, ours, driver.now())
         return ours
 
     @method
@@ -207,7 +218,8 @@ class _AuthService(Service):
         """Prove it for this connection; gives the server's own proof."""
         proven = None
         if self._challenger is not None:
-            proven = self._challenger.prove(nonce, proof, self._driver().now())
+            connection = self._connections.get(context.peer)
+            proven = self._challenger.prove(connection, nonce, proof, self._driver().now())
         if proven is None:
             raise NotRun(StatusCode.UNAUTHENTICATED, "the proof is wrong, or came too late")
         name, ours = proven

@@ -219,7 +219,7 @@ class Channel:
         """End the connection in good order, and make no other."""
         if self.state is ChannelState.CLOSED:
             return
-        self._reason = "the client was closed"
+        self._reason, self._code = "the client was closed", StatusCode.UNAVAILABLE
         self._set_timer(None, None)
         for peer, link in list(self._links.items()):
             if peer.link is None:
