@@ -11,7 +11,17 @@ import pytest
 from rpc_bench import Bench, Ground, until
 from rpc_raw import HELLO, NOTIFICATION, REQUEST, RESPONSE, RawEnd, RawServer, raw_client
 
-from helianthus import CallContext, CancelToken, Client, RpcError, Service, StatusCode, method
+from helianthus import (
+    CallContext,
+    CallPolicy,
+    CancelToken,
+    Client,
+    RetryPolicy,
+    RpcError,
+    Service,
+    StatusCode,
+    method,
+)
 from helianthus.sim import World
 
 
@@ -380,6 +390,32 @@ def test_a_client_without_extensions_cannot_use_them(run_on: Ground) -> None:
                 await given
             assert caught.value.code is StatusCode.UNIMPLEMENTED
             assert not caught.value.maybe_executed
+
+    run_on(scenario)
+
+
+def test_a_call_that_needs_its_key_is_not_sent_without_it(run_on: Ground) -> None:
+    """A server that is not told the key would run the call once more with each attempt."""
+
+    async def scenario(bench: Bench) -> None:
+        once = CallPolicy(idempotent=True, retry=RetryPolicy(initial=0.001))
+        for options, code in (
+            ({"extensions": False}, StatusCode.UNIMPLEMENTED),
+            ({"hello_timeout": 0.01}, StatusCode.UNAVAILABLE),
+        ):
+            client, server = await connect(bench, policies={"far.pay": once}, **options)
+            end = await server.accepted()
+            with pytest.raises(RpcError, match=r"extensions; far\.pay needs meta") as caught:
+                await client.call("far.pay", 5)
+            assert caught.value.code is code
+            assert not caught.value.maybe_executed
+            calling = asyncio.ensure_future(client.call("far.add", 2, 3))
+            if code is StatusCode.UNAVAILABLE:
+                assert await end.hear() == HELLO
+            _, msgid, name, _ = await end.hear()
+            assert name == "far.add"
+            end.say([RESPONSE, msgid, None, 5])
+            assert await calling == 5
 
     run_on(scenario)
 

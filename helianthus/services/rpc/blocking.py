@@ -152,7 +152,7 @@ class BlockingClient(PeerEvents):
         while True:
             timeout, meta = call.begin()
             try:
-                result = self._call(method, params, timeout, token, meta, wait=policy.wait_for_ready)
+                result = self._call(method, params, timeout, token, meta, policy)
             except RpcError as error:
                 if not call.failed(error):
                     raise
@@ -176,10 +176,12 @@ class BlockingClient(PeerEvents):
         timeout: float | None,
         token: CancelToken | None,
         meta: dict[str, Any] | None,
-        *,
-        wait: bool = False,
+        policy: CallPolicy | None = None,
     ) -> Any:
+        wait = policy is not None and policy.wait_for_ready
         peer, timeout = self._usable_peer(method, timeout, token, wait=wait)
+        if policy is not None and policy.idempotent:
+            peer.check_takes_meta(method)
         call = peer.start_call(method, params, timeout, meta)
         self._wait_for([call], token)
         return call.result()

@@ -61,7 +61,8 @@ class CallPolicy:
         retry: When a failed call is made again; None for never, except for what surely never ran.
         hedging: When a call is made again although it has not failed; excludes `retry`.
         idempotent: Whether each call carries a key, the same for all of its attempts, by which the
-            server runs it once; see `IdempotencyLimits`.
+            server runs it once; see `IdempotencyLimits`. Without the extensions a server could not
+            tell, so such calls then fail as streams do, see `ChannelOptions.hello_timeout`.
     """
 
     timeout: float | None = attrs.field(default=None)

@@ -218,7 +218,7 @@ class Client(PeerEvents):
         call = self._begin_by_policy(policy, method, timeout, meta)
 
         def send(timeout: float | None, meta: dict[str, Any] | None) -> Coroutine[Any, Any, Any]:
-            return self._call_with_room(method, params, timeout, cancel, meta, wait=policy.wait_for_ready)
+            return self._call_with_room(method, params, timeout, cancel, meta, policy)
 
         if policy.hedging is None:
             return await call_repeatedly(call, send, lambda until: self._pause(until, cancel))
@@ -269,11 +269,13 @@ class Client(PeerEvents):
         timeout: float | None,
         cancel: CancelToken | None,
         meta: dict[str, Any] | None,
-        *,
-        wait: bool = False,
+        policy: CallPolicy | None = None,
     ) -> Any:
-        """Call as soon as there is a connection with room for it; see `_usable_peer` for `wait`."""
+        """Call as soon as there is a connection with room for it."""
+        wait = policy is not None and policy.wait_for_ready
         peer, timeout = await self._usable_peer(method, timeout, cancel, wait=wait)
+        if policy is not None and policy.idempotent:
+            peer.check_takes_meta(method)
         call = peer.start_call(method, params, timeout, meta)
         if cancel is None:
             return await call

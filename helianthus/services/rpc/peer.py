@@ -267,6 +267,17 @@ class Peer:
             link.wake()
         return call
 
+    def check_takes_meta(self, method: str) -> None:
+        """Make sure that the peer would be told the meta of a call.
+
+        Raises:
+            RpcError: It has not announced the extensions.
+        """
+        if self.session.peer is None:
+            reason = f"the peer has not announced the extensions; {method} needs meta, which it would not get"
+            missing = ExtensionsMissing(reason)
+            raise self._refusal(missing) from missing
+
     def notify(
         self, method: str, /, *params: Any, meta: dict[str, Any] | None = None, **keywords: Any
     ) -> None:
