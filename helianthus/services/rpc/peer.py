@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakValueDictionary
 
 from ...drivers.base import Driver
@@ -51,8 +51,8 @@ from .call import Answered, AskedCall, Call, cancellable
 from .cancel import CancelToken
 from .context import inherit, serving
 from .errors import RpcError
-from .gate import Gate
 from .items import SEND_UP_TO, IncomingItems
+from .peer_owner import PeerOwner
 from .service import ServedMethod
 from .serving import Serving
 from .stream import StreamCall
@@ -60,36 +60,6 @@ from .waiter import Waiter
 
 HIGH_WATER = 1024 * 1024
 """Bytes queued for a peer above which whoever sends more waits."""
-
-
-class PeerOwner(Protocol):
-    """A client or a server, told what becomes of its peers."""
-
-    def peer_ready(self, peer: Peer) -> None:
-        """The connection is made."""
-
-    def peer_said_hello(self, peer: Peer) -> None:
-        """The peer understands the extensions."""
-
-    def peer_going_away(self, peer: Peer, reason: str) -> None:
-        """The peer takes no new calls."""
-
-    def peer_closed(self, peer: Peer, error: Exception | None) -> None:
-        """The connection has ended; calls in flight have failed."""
-
-    def method_failed(self, peer: Peer, method: str, error: Exception) -> None:
-        """A method let an exception out that is no `RpcError`."""
-
-    def method_slow(self, peer: Peer, method: str, seconds: float) -> None:
-        """A method took longer than `slow_after`."""
-
-    @property
-    def gate(self) -> Gate | None:
-        """What requests have to pass before they run; None for nothing."""
-
-    @property
-    def slow_after(self) -> float:
-        """Seconds; `math.inf` where nobody asks."""
 
 
 class Peer:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from ...protocols.rpc import CallStatistics, StatisticsTable, StatusCode
 
 if TYPE_CHECKING:
-    from .peer import Peer, PeerOwner
+    from .peer import Peer
+    from .peer_owner import PeerOwner
 
 
 class _Begun:

@@ -41,7 +41,8 @@ from .service import Kind, ServedMethod
 from .waiter import Waiter
 
 if TYPE_CHECKING:
-    from .peer import Peer, PeerOwner
+    from .peer import Peer
+    from .peer_owner import PeerOwner
 
 
 class _Run:
