@@ -242,8 +242,8 @@ def test_a_connection_that_a_method_made_outlives_its_deadline(run_on: Ground) -
         pushed = Pushed(other)
         late = await bench.client(await bench.serve(Late(bench, str(server.addresses[0]), pushed)))
         before = list(server.peers)
-        await late.call("late.begin", timeout=0.2, meta=TRACE)
-        await asyncio.sleep(0.25)
+        await late.call("late.begin", timeout=2.0, meta=TRACE)
+        await asyncio.sleep(2.05)  # the deadline has to pass
         (peer,) = [peer for peer in server.peers if peer not in before]
         await peer.call("pushed.tell")
         assert await pushed.asked[0] == {"remaining": None, "meta": {}}
