@@ -303,6 +303,29 @@ def test_an_old_connection_serves_while_no_other_can_be_made() -> None:
     simulate(scenario)
 
 
+def test_an_old_connection_whose_server_goes_away_finishes_too() -> None:
+    """It is lost to the pool at once; the call that it has in flight is not."""
+
+    async def scenario(world: World) -> None:
+        server = Server([Counting()])
+
+        async def serve_and_drain() -> None:
+            await server.listen("tcp://0.0.0.0:7070")
+            await asyncio.sleep(20)
+            await server.drain(60.0)
+
+        world.node("other").spawn(serve_and_drain())
+        world.set_name("service", "other")
+        async with Client("tcp://service:7070", pool=PoolOptions(max_age=10.0)) as client:
+            await client.call("counting.count")
+            world.set_name("service")
+            assert await client.call("counting.take", 30.0) == 30.0
+            assert now() > 29
+            await until(lambda: len(client.connections()) == 1)
+
+    simulate(scenario)
+
+
 def test_a_connection_that_does_not_answer_a_ping_is_replaced() -> None:
     """Calls go to the others meanwhile, and nobody has to wait for it."""
 
