@@ -17,9 +17,12 @@ from rpc_waiting import Waiting
 import helianthus
 from helianthus import (
     CallContext,
+    CallPolicy,
     Client,
     KeepAlive,
     PoolOptions,
+    RetryPolicy,
+    RetryThrottle,
     RpcError,
     RpcLimits,
     Server,
@@ -303,6 +306,29 @@ def test_an_old_connection_serves_while_no_other_can_be_made() -> None:
     simulate(scenario)
 
 
+def test_an_old_connection_whose_server_goes_away_finishes_too() -> None:
+    """It is lost to the pool at once; the call that it has in flight is not."""
+
+    async def scenario(world: World) -> None:
+        server = Server([Counting()])
+
+        async def serve_and_drain() -> None:
+            await server.listen("tcp://0.0.0.0:7070")
+            await asyncio.sleep(20)
+            await server.drain(60.0)
+
+        world.node("other").spawn(serve_and_drain())
+        world.set_name("service", "other")
+        async with Client("tcp://service:7070", pool=PoolOptions(max_age=10.0)) as client:
+            await client.call("counting.count")
+            world.set_name("service")
+            assert await client.call("counting.take", 30.0) == 30.0
+            assert now() > 29
+            await until(lambda: len(client.connections()) == 1)
+
+    simulate(scenario)
+
+
 def test_a_connection_that_does_not_answer_a_ping_is_replaced() -> None:
     """Calls go to the others meanwhile, and nobody has to wait for it."""
 
@@ -353,6 +379,32 @@ def test_nobody_can_be_reached() -> None:
             assert len(client.connections()) == 2
 
     simulate(scenario)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_pool_under_a_policy_outlives_its_connections(seed: int) -> None:
+    """Connections are reset, and grow old, in the middle of calls that may be made again."""
+
+    async def scenario(world: World) -> None:
+        policy = CallPolicy(timeout=60.0, wait_for_ready=True, retry=RetryPolicy(max_attempts=5))
+        pool = PoolOptions(size=3, min_size=0, open_above=1, idle_time=4.0, max_age=7.0)
+        throttle = RetryThrottle(max_tokens=1000)
+
+        async def work(client: Client, number: int) -> None:
+            while now() < 60:
+                assert await client.call("counting.take", 0.1 * number) == 0.1 * number
+                assert await client.call("counting.count", number) == number
+
+        async with Client(URL, pool=pool, policies={"*": policy}, retry_throttle=throttle) as client:
+            working = asyncio.gather(*(work(client, number) for number in range(1, 8)))
+            for _ in range(12):
+                await asyncio.sleep(5)
+                world.reset("client", "server")
+            await working
+            assert client.statistics().total().running == 0
+            await until(lambda: not client.connections())
+
+    simulate(scenario, seed=seed)
 
 
 # -- nothing is left of calls that were cancelled -----------------------------------------------------------

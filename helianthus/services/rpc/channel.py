@@ -227,21 +227,21 @@ class Channel:
             else:
                 peer.close(self._reason)
         self.peer = self._attempt = None
-        racer, self._racer = self._racer, None
-        if racer is not None:
-            racer.give_up(TransportError(self._reason))
+        self._stop_racing()
         self._enter(ChannelState.CLOSED)
 
     def retire(self, reason: str) -> None:
         """Take no new calls, close the connection when those in flight have ended, make no other."""
-        peer = self.peer
-        if peer is None:
-            self.close()
-            return
         self._reason = reason
-        self.peer = None
-        self._enter(ChannelState.DRAINING)
-        peer.go_away(reason)
+        self._set_timer(None, None)
+        peer, attempt = self.peer, self._attempt
+        self.peer = self._attempt = None
+        self._stop_racing()
+        self._enter(ChannelState.DRAINING if self._links else ChannelState.CLOSED)
+        if peer is not None:
+            peer.go_away(reason)
+        elif attempt is not None:
+            attempt.close(reason)
 
     def unavailable(self) -> RpcError:
         """The error of a call that finds no connection."""
@@ -344,6 +344,11 @@ class Channel:
         if self._racer is not None:
             self._racer = None
             self._retry(reason)
+
+    def _stop_racing(self) -> None:
+        racer, self._racer = self._racer, None
+        if racer is not None:
+            racer.give_up(TransportError(self._reason))
 
     def _connect_timed_out(self) -> None:
         if self._racer is not None:
