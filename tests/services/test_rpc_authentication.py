@@ -14,9 +14,11 @@ from helianthus import (
     Authentication,
     BearerToken,
     CallContext,
+    CallPolicy,
     Client,
     Evidence,
     Identity,
+    PoolOptions,
     RpcError,
     Rules,
     Server,
@@ -154,6 +156,55 @@ def test_a_server_that_knows_nothing_of_it_is_not_trusted_with_calls(run_on: Gro
     run_on(scenario)
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_nobody_waits_for_a_server_that_refuses_the_credentials(run_on: Ground, size: int) -> None:
+    async def scenario(bench: Bench) -> None:
+        client = await bench.client(
+            await guarded(bench),
+            credentials=BearerToken("t-mallory"),
+            policies={"*": CallPolicy(wait_for_ready=True)},
+            pool=PoolOptions(size=size),
+        )
+        for _ in range(2):
+            error = await failure(client.call("vault.look"))
+            assert error.code is StatusCode.UNAUTHENTICATED
+            assert "the bearer token is not known here" in error.message
+        error = await failure(anext(client.stream("vault.inventory")))
+        assert error.code is StatusCode.UNAUTHENTICATED
+
+    run_on(scenario)
+
+
+def test_nobody_waits_for_a_server_that_asks_for_no_credentials(run_on: Ground) -> None:
+    async def scenario(bench: Bench) -> None:
+        client = await bench.client(
+            await bench.serve(Vault()),
+            credentials=BearerToken("t-alice"),
+            policies={"*": CallPolicy(wait_for_ready=True)},
+        )
+        error = await failure(client.call("vault.look"))
+        assert error.code is StatusCode.UNIMPLEMENTED
+        assert "authentication failed: this node has no method 'auth.bearer'" in error.message
+
+    run_on(scenario)
+
+
+def test_a_server_that_comes_later_is_waited_for_and_told_who_calls(run_on: Ground) -> None:
+    async def scenario(bench: Bench) -> None:
+        server = await guarded(bench)
+        url = url_of(server)
+        await server.close()
+        client = await bench.client(
+            url, credentials=BearerToken("t-alice"), policies={"*": CallPolicy(wait_for_ready=True)}
+        )
+        call = asyncio.ensure_future(client.call("vault.look"))
+        await until(lambda: client.state is helianthus.services.rpc.ChannelState.BACKING_OFF)
+        await bench.serve(Vault(), url=url, authentication=guard())
+        assert await call == "alice"
+
+    run_on(scenario)
+
+
 def test_a_closed_client_is_unavailable_whatever_failed_before(run_on: Ground) -> None:
     async def scenario(bench: Bench) -> None:
         client = await bench.client(await guarded(bench), credentials=BearerToken("t-mallory"))
@@ -265,6 +316,14 @@ def test_a_blocking_client_authenticates(run_on_real: Ground) -> None:
                     assert client.call("vault.open") == name
             with (
                 helianthus.connect_sync(url_of(server), credentials=BearerToken("wrong")) as client,
+                pytest.raises(RpcError, match="authentication failed"),
+            ):
+                client.call("vault.look")
+            waits = {"*": CallPolicy(wait_for_ready=True)}
+            with (
+                helianthus.connect_sync(
+                    url_of(server), credentials=BearerToken("wrong"), policies=waits
+                ) as client,
                 pytest.raises(RpcError, match="authentication failed"),
             ):
                 client.call("vault.look")

@@ -99,8 +99,9 @@ class ChannelOptions:
         )
 
 
-_REFUSED = {StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED}
-"""Why a server may not want the client at all, so that waiting does not help."""
+_REFUSED = {StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED, StatusCode.UNIMPLEMENTED}
+"""Why a server may not want the client at all, so that waiting does not help; UNIMPLEMENTED where it
+knows no credentials."""
 
 
 class ChannelState(enum.Enum):
