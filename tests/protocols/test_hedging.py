@@ -26,6 +26,7 @@ UNAVAILABLE, INTERNAL = StatusCode.UNAVAILABLE, StatusCode.INTERNAL
 FAILED = AttemptFailure(UNAVAILABLE)
 FATAL = AttemptFailure(INTERNAL)
 NEVER_RAN = AttemptFailure(UNAVAILABLE, maybe_executed=False)
+NEVER_LEFT = AttemptFailure(UNAVAILABLE, maybe_executed=False, sent=False)
 START, CANCEL, END = AttemptStarted, AttemptCancelled, HedgingEnded
 
 
@@ -96,6 +97,13 @@ CASES: dict[str, list[Step]] = {
         (0.6, (0, NEVER_RAN), [START(1)]),
         (0.7, (1, NEVER_RAN), [START(2)]),
         (0.8, (2, NEVER_RAN), [END(2)]),
+    ],
+    "what never left is repeated as often as that": [
+        (0.5, (0, NEVER_LEFT), [START(0)]),
+        (0.6, (0, NEVER_LEFT), [START(0)]),
+        (0.7, (0, NEVER_RAN), [START(0)]),
+        (0.8, (0, NEVER_LEFT), [START(0)]),
+        (0.9, (0, NEVER_RAN), [START(1)]),
     ],
     "a repeated one does not move the others": [
         (1.0, None, [START(1)]),
@@ -222,6 +230,7 @@ class HedgingRules(RuleBasedStateMachine):
         self.machine = Hedging(policy, self.throttle, self.now, self.deadline)
         self.running: set[int] = set()
         self.starts: list[int] = []
+        self.never_left = 0
         self.outcomes: dict[int, str] = {}
         self.ended = False
         self.take()
@@ -254,7 +263,7 @@ class HedgingRules(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule(
         data=st.data(),
-        failure=st.sampled_from([FAILED, FAILED, FATAL, NEVER_RAN, asks(0), asks(2.0), asks(-1)]),
+        failure=st.sampled_from([FAILED, FAILED, FATAL, NEVER_RAN, NEVER_LEFT, asks(0), asks(2.0), asks(-1)]),
     )
     def fail(self, data: st.DataObject, failure: AttemptFailure) -> None:
         number = data.draw(st.sampled_from(sorted(self.running)))
@@ -262,6 +271,7 @@ class HedgingRules(RuleBasedStateMachine):
         self.outcomes[number] = "fatal" if failure is FATAL else "failed"
         allowed = self.throttle.allows
         started = len(set(self.starts))
+        self.never_left += failure is NEVER_LEFT
         self.machine.failed(number, failure, self.now)
         self.take()
         if not allowed:
@@ -295,7 +305,7 @@ class HedgingRules(RuleBasedStateMachine):
     def bounded(self) -> None:
         assert set(self.starts) == set(range(len(set(self.starts))))
         assert len(set(self.starts)) <= self.ATTEMPTS
-        assert len(self.starts) <= self.ATTEMPTS + 1
+        assert len(self.starts) <= self.ATTEMPTS + 1 + self.never_left
         assert self.machine.running == len(self.running)
 
     @invariant()

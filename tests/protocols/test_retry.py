@@ -26,6 +26,7 @@ from helianthus.protocols.rpc import StatusCode
 UNAVAILABLE, ABORTED, INTERNAL = StatusCode.UNAVAILABLE, StatusCode.ABORTED, StatusCode.INTERNAL
 FAILED = AttemptFailure(UNAVAILABLE)
 NEVER_RAN = AttemptFailure(UNAVAILABLE, maybe_executed=False)
+NEVER_LEFT = AttemptFailure(UNAVAILABLE, maybe_executed=False, sent=False)
 POLICY = RetryPolicy(max_attempts=5, initial=0.1, maximum=0.5, multiplier=2.0)
 
 
@@ -48,6 +49,10 @@ def asks(retry_after: Any, code: StatusCode = UNAVAILABLE) -> AttemptFailure:
     return AttemptFailure(code, {"retry_after": retry_after})
 
 
+def asks_unrun(retry_after: Any) -> AttemptFailure:
+    return AttemptFailure(UNAVAILABLE, {"retry_after": retry_after}, maybe_executed=False)
+
+
 def delays(retry: Retry, *failures: AttemptFailure) -> list[float | None]:
     """What follows each failure; the next attempt begins where there is one."""
     given = []
@@ -63,6 +68,10 @@ CASES: list[tuple[str, list[AttemptFailure], list[float | None]]] = [
     ("another code", [AttemptFailure(INTERNAL)], [None]),
     ("at once, once, uncounted", [NEVER_RAN, *[FAILED] * 5], [0.0, 0.1, 0.2, 0.4, 0.5, None]),
     ("at once only once", [NEVER_RAN] * 6, [0.0, 0.1, 0.2, 0.4, 0.5, None]),
+    ("at once as long as it never left", [NEVER_LEFT] * 20, [0.0] * 20),
+    ("what never left counts as nothing", [NEVER_LEFT, NEVER_RAN, NEVER_LEFT, NEVER_RAN], [0, 0, 0, 0.1]),
+    ("what left the client is repeated once", [NEVER_LEFT, NEVER_RAN, NEVER_RAN, FAILED], [0, 0, 0.1, 0.2]),
+    ("a server that names a time was reached", [asks_unrun(3), asks_unrun(-1)], [3.0, None]),
     ("the server's delay, then from the start", [FAILED, asks(7), FAILED, FAILED], [0.1, 7.0, 0.1, 0.2]),
     ("the server's delay may be 0", [asks(0), asks(0.0)], [0.0, 0.0]),
     ("the server wants no more", [FAILED, asks(-1)], [0.1, None]),
@@ -109,6 +118,17 @@ def test_without_a_policy_only_what_never_ran_is_repeated() -> None:
     assert delays(begun(None, throttle), NEVER_RAN, NEVER_RAN) == [0.0, None]
     assert delays(begun(None, throttle), FAILED) == [None]
     assert throttle.tokens == 10
+
+
+def test_what_never_left_is_repeated_until_the_deadline() -> None:
+    retry = begun(None, deadline=5.0)
+    for now in (0.0, 1.0, 4.9):
+        assert retry.failed(NEVER_LEFT, now) == 0.0
+        retry.begin()
+    assert retry.failed(NEVER_LEFT, 5.0) is None
+    committed = begun()
+    committed.commit()
+    assert committed.failed(NEVER_LEFT, 0.0) is None
 
 
 def test_no_delay_beyond_the_deadline_is_waited_for() -> None:
@@ -289,13 +309,16 @@ class RetryRules(RuleBasedStateMachine):
         data=st.data(),
         code=st.sampled_from([UNAVAILABLE, ABORTED, INTERNAL]),
         ran=st.booleans(),
+        sent=st.booleans(),
         after=st.sampled_from(["nothing", 0, 2.5, -1, "x"]),
     )
-    def fail(self, data: st.DataObject, code: StatusCode, ran: bool, after: Any) -> None:
+    def fail(self, data: st.DataObject, code: StatusCode, ran: bool, sent: bool, after: Any) -> None:
         number = self.draw(data, RetryState.RUNNING)
         retry = self.calls[number]
-        failure = AttemptFailure(code, None if after == "nothing" else {"retry_after": after}, ran)
-        repeated = failure.never_ran and "repeat" not in self.begun[number] and number not in self.committed
+        failure = AttemptFailure(code, None if after == "nothing" else {"retry_after": after}, ran, sent)
+        again = "repeat" not in self.begun[number] or not sent
+        repeated = (code, ran, after) == (UNAVAILABLE, False, "nothing") and again
+        repeated = repeated and number not in self.committed
         delay = retry.failed(failure, self.now)
         listed, refused = code is not INTERNAL, after in (-1, "x")
         if not repeated and (listed or refused):
@@ -305,7 +328,7 @@ class RetryRules(RuleBasedStateMachine):
             return
         assert number not in self.committed
         assert self.now + delay < self.DEADLINE
-        self.begun[number].append("repeat" if repeated else "retry")
+        self.begun[number].append("retry" if not repeated else "repeat" if sent else "never left")
         if repeated:
             assert delay == 0
             return
@@ -341,7 +364,7 @@ class RetryRules(RuleBasedStateMachine):
         assert self.throttle.tokens == self.tokens
         for number, begun in self.begun.items():
             assert begun.count("repeat") <= 1
-            assert len(begun) - begun.count("repeat") <= 3
+            assert begun.count("first") + begun.count("retry") <= 3
             assert self.calls[number].previous_attempts <= 3
 
 

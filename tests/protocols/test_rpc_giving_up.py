@@ -91,7 +91,13 @@ def test_a_deadline_that_passes_before_the_request_is_sent_takes_it_back() -> No
     queued = talk.session.queued
     talk.wait(1.0)
     assert talk.events() == [
-        CallFailed(msgid, StatusCode.DEADLINE_EXCEEDED, "no answer before the deadline", maybe_executed=False)
+        CallFailed(
+            msgid,
+            StatusCode.DEADLINE_EXCEEDED,
+            "no answer before the deadline",
+            maybe_executed=False,
+            sent=False,
+        )
     ]
     assert talk.session.queued < queued
     assert talk.said() == [[0, kept, "kept", []]]

@@ -6,11 +6,12 @@ import asyncio
 from typing import Any
 
 import pytest
-from rpc_bench import Bench, Ground, until
+from rpc_bench import Bench, Ground, Simulated, until
 from rpc_raw import GOAWAY, HELLO, REQUEST, RESPONSE, RawEnd, RawServer
 
-from helianthus import Client, RpcError, Server, Service, StatusCode, method
+from helianthus import CallPolicy, Client, RpcError, Server, Service, StatusCode, method
 from helianthus.services.rpc import ChannelState
+from helianthus.services.rpc.channel import Channel
 from helianthus.sim import World
 
 
@@ -96,6 +97,38 @@ def test_a_call_that_was_queued_has_not_run(run_on: Ground) -> None:
             assert not (await failure(call)).maybe_executed
 
     run_on(scenario)
+
+
+def test_a_call_that_never_left_is_begun_again_on_each_next_connection() -> None:
+    """However often that happens, and without a retry policy: nobody can have heard of it."""
+
+    async def scenario(bench: Bench) -> None:
+        server = RawServer()
+        client = await bench.client(server.url)
+        bench.at_the_end(server.close)
+        view = client.with_policy(CallPolicy(wait_for_ready=True))
+        calling = asyncio.ensure_future(view.call("far.work"))
+        for number in range(1, 4):
+            end = await server.accepted(number)
+            assert await end.hear() == HELLO
+            end.machine.wants_read = False
+            channel = client._channel
+            assert isinstance(channel, Channel)
+            peer = channel._attempt
+            assert peer is not None
+            for _ in range(10):
+                peer.notify("far.large", bytes(4_000_000))  # more than any system's buffers take
+            await until(lambda peer=peer: peer.link.unsent)
+            end.say(HELLO)
+            await until(lambda peer=peer: peer.calls)
+            end.abort()
+        end = await hello(server, 4)
+        assert await end.hear() == [REQUEST, 1, "far.work", []]
+        end.say([RESPONSE, 1, None, "done"])
+        assert await calling == "done"
+        assert client.statistics().by_method["far.work"].retries == 3
+
+    Simulated()(scenario)
 
 
 def test_a_call_that_found_no_connection_has_not_run(run_on: Ground) -> None:

@@ -30,16 +30,26 @@ class AttemptFailure:
         code: Of the error.
         details: Of the error: whatever the peer sent.
         maybe_executed: False where the method surely has not begun to run.
+        sent: False where the request never left this side.
     """
 
     code: StatusCode
     details: Any = None
     maybe_executed: bool = True
+    sent: bool = True
 
     @property
     def never_ran(self) -> bool:
-        """Whether the request was lost on its way, so that another attempt at once can do no harm."""
-        return self.code is StatusCode.UNAVAILABLE and not self.maybe_executed
+        """Whether the request was lost on its way, so that another attempt at once can do no harm.
+
+        One for which the server named a time has reached it.
+        """
+        return self.code is StatusCode.UNAVAILABLE and not self.maybe_executed and self.push_back is None
+
+    @property
+    def never_left(self) -> bool:
+        """Whether the server cannot even have heard of the request: it may be sent any number of times."""
+        return self.never_ran and not self.sent
 
     @property
     def push_back(self) -> float | None:

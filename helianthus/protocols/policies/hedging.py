@@ -94,7 +94,7 @@ class Hedging:
         self._running: dict[int, None] = {}  # in the order of their numbers
         self._begun = 0
         self._next: float | None = now
-        self._may_repeat = True  # once, what never ran
+        self._may_repeat = True  # once, what had left and never ran
         self._last_failed = 0
         self._over = False
         self._begin_due(now)
@@ -125,8 +125,8 @@ class Hedging:
         """
         self._take(number)
         self._last_failed = number
-        if failure.never_ran and self._may_repeat and not self._expired(now):
-            self._may_repeat = False
+        if failure.never_ran and (self._may_repeat or failure.never_left) and not self._expired(now):
+            self._may_repeat = self._may_repeat and failure.never_left
             self._begin(number)
             return
         push_back = failure.push_back

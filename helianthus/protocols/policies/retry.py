@@ -123,7 +123,7 @@ class Retry:
         self._rng = rng
         self._deadline = deadline
         self._delays = 0  # since the beginning, or since the server named one itself
-        self._may_repeat = True  # once, what never ran
+        self._may_repeat = True  # once, what had left and never ran
         self._committed = False
 
     def begin(self) -> None:
@@ -170,8 +170,8 @@ class Retry:
         return delay
 
     def _next_delay(self, failure: AttemptFailure) -> float | None:
-        if failure.never_ran and self._may_repeat and not self._committed:
-            self._may_repeat = False
+        if failure.never_ran and (self._may_repeat or failure.never_left) and not self._committed:
+            self._may_repeat = self._may_repeat and failure.never_left
             return 0.0
         self.previous_attempts += 1
         policy = self._policy

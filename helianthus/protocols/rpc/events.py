@@ -106,6 +106,7 @@ class CallFailed:
         message: For people.
         details: Whatever the peer sent along.
         maybe_executed: False only where the peer surely never began to run it.
+        sent: False where the request never left this side.
         size: Bytes of the answer, 0 without one; two failures are equal without it.
     """
 
@@ -114,6 +115,7 @@ class CallFailed:
     message: str
     details: Any = None
     maybe_executed: bool = True
+    sent: bool = True
     size: int = attrs.field(default=0, eq=False)
 
 

@@ -461,10 +461,12 @@ class RpcSession(StreamingSession):
         self._refuses_calls = f"the peer is going away: {clip(reason)}"
         for msgid in self._calls.never_begun(last):
             self._calls.discard(msgid)
-            self.output.withdraw(msgid)
+            sent = not self.output.withdraw(msgid)
             self._streams.pop(msgid, None)
             self._events.append(
-                CallFailed(msgid, StatusCode.UNAVAILABLE, self._refuses_calls, maybe_executed=False)
+                CallFailed(
+                    msgid, StatusCode.UNAVAILABLE, self._refuses_calls, maybe_executed=False, sent=sent
+                )
             )
         self._events.append(GoawayReceived(reason))
         self._move(SessionInput.GOAWAY)

@@ -230,7 +230,11 @@ class SessionBase:
             sent = self._give_up(msgid)
             self._events.append(
                 CallFailed(
-                    msgid, StatusCode.DEADLINE_EXCEEDED, "no answer before the deadline", maybe_executed=sent
+                    msgid,
+                    StatusCode.DEADLINE_EXCEEDED,
+                    "no answer before the deadline",
+                    maybe_executed=sent,
+                    sent=sent,
                 )
             )
         for msgid in self.requests.deadlines.pop_due(now):
@@ -298,7 +302,7 @@ class SessionBase:
         for msgid in self._calls.clear():
             sent = not self.output.withdraw(msgid)
             self._streams.pop(msgid, None)
-            self._events.append(CallFailed(msgid, code, reason, maybe_executed=sent))
+            self._events.append(CallFailed(msgid, code, reason, maybe_executed=sent, sent=sent))
 
     def _finish_draining(self) -> None:
         """Close once nothing is in flight any more, where no more may come."""

@@ -30,7 +30,7 @@ from ...protocols.policies import (
 from .channel import Channel, ChannelState
 from .channel_pool import ChannelPool
 from .context import inherit
-from .errors import RpcError
+from .errors import NotSent, RpcError
 from .gate import IDEMPOTENCY_KEY
 
 PREVIOUS_ATTEMPTS = "previous_attempts"
@@ -240,7 +240,7 @@ class PolicyCall:
 
 def failure_of(error: RpcError) -> AttemptFailure:
     """What the machines know of an error."""
-    return AttemptFailure(error.code, error.details, error.maybe_executed)
+    return AttemptFailure(error.code, error.details, error.maybe_executed, not isinstance(error, NotSent))
 
 
 def with_key(meta: dict[str, Any] | None, rng: Random) -> dict[str, Any]:

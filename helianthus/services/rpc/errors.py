@@ -45,6 +45,16 @@ class NotRun(RpcError):
         super().__init__(code, message, details, maybe_executed=False)
 
 
+class NotSent(RpcError):
+    """The end of a call whose request never left this side.
+
+    It is no `NotRun`: a method that lets it out to its own caller has run.
+    """
+
+    def __init__(self, code: StatusCode, message: str) -> None:
+        super().__init__(code, message, maybe_executed=False)
+
+
 def error_of(method: str, failure: BaseException) -> RpcError:
     """What a caller is told of something that a method, or the answer to it, let out."""
     if isinstance(failure, RpcError):

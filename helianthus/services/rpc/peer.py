@@ -50,7 +50,7 @@ from .before_call import check_cancel, expired, join_params, wait_or_cancel
 from .call import Answered, AskedCall, Call, cancellable
 from .cancel import CancelToken
 from .context import inherit, serving
-from .errors import RpcError
+from .errors import NotSent, RpcError
 from .items import SEND_UP_TO, IncomingItems
 from .peer_owner import PeerOwner
 from .service import ServedMethod
@@ -485,6 +485,8 @@ class Peer:
 
     def _on_call_failed(self, event: CallFailed, direct: bool) -> None:
         error = RpcError(event.code, event.message, event.details, maybe_executed=event.maybe_executed)
+        if not event.sent:
+            error = NotSent(event.code, event.message)
         call = self.calls.pop(event.msgid, None)
         if call is not None:
             self.count_end(call.statistics, self.now() - call.started, event.code)
