@@ -10,9 +10,10 @@ have come since: gRPC's MAX_CONNECTION_AGE with its jitter of 10 %, at the clien
 new calls as soon as another connection is ready, and ends when what it has in flight has finished.
 Until then it serves on: a server that cannot be reached just now costs no call.
 
-The machine counts nothing itself: it is told how many calls each connection has in flight before
-it is asked for a choice. So there is no count that a call, ending in an unforeseen way, could
-leave wrong.
+The machine counts no calls itself: it is told how many each connection has in flight before it is
+asked for a choice. So there is no count that a call, ending in an unforeseen way, could leave wrong.
+And it need not be asked for each call: while some connection has no more than `enough` calls, the
+one of `takers` that has the fewest takes the next, and nothing is to be decided.
 
 Source: https://github.com/grpc/proposal/blob/master/A9-server-side-conn-mgt.md
 """
@@ -49,6 +50,8 @@ class PoolOptions:
         idle_time: A connection that is not used for so long is closed, down to `min_size`. It is
             looked at that often, so it may last twice as long.
         max_age: A connection that is older is replaced; varied by `AGE_JITTER` for each one.
+        grace: What a connection on its way out still has in flight after so long fails; gRPC's
+            MAX_CONNECTION_AGE_GRACE.
     """
 
     size: int = attrs.field(default=1, validator=ge(1))
@@ -56,6 +59,7 @@ class PoolOptions:
     open_above: int = attrs.field(default=100, validator=ge(0))
     idle_time: float = attrs.field(default=math.inf, validator=gt(0))
     max_age: float = attrs.field(default=math.inf, validator=gt(0))
+    grace: float = attrs.field(default=math.inf, validator=ge(0))
 
     @min_size.validator
     def _fits(self, _: Any, value: int) -> None:
@@ -92,21 +96,38 @@ class RetireConnection:
     reason: str
 
 
-PoolEvent: TypeAlias = OpenConnection | RetireConnection
+@attrs.define
+class CloseConnection:
+    """Close a connection that was retired, although calls are in flight: its time of grace is over.
+
+    Attributes:
+        id: Names it.
+        reason: Why those calls fail.
+    """
+
+    id: int
+    reason: str
+
+
+PoolEvent: TypeAlias = OpenConnection | RetireConnection | CloseConnection
 
 
 class _Connection:
-    __slots__ = ("aged", "calls", "id", "ready", "retire_at", "retired", "used")
+    __slots__ = ("aged", "calls", "close_at", "full", "id", "new", "ready", "retire_at", "retired", "used")
 
     def __init__(self, connection_id: int, now: float) -> None:
         self.id = connection_id
         self.calls = 0
+        self.full = False
         self.used = now
+        self.new = True
+        """It was opened for a call, and nobody could use it so far."""
         self.ready = False
         self.retire_at = math.inf
         self.aged = False
         """It is too old, and takes calls only until another one is ready."""
         self.retired = False
+        self.close_at = math.inf
 
 
 class Pool:
@@ -134,6 +155,16 @@ class Pool:
         """Connections on their way out: at most `size`."""
         return len(self._connections) - self.active
 
+    @property
+    def enough(self) -> float:
+        """Calls in flight up to which a connection takes another without `choose`."""
+        return self.options.open_above if self.active < self.options.size else math.inf
+
+    @property
+    def takers(self) -> list[int]:
+        """Connections that take calls now, in the order of their opening."""
+        return [connection.id for connection in self._takers()]
+
     # -- inputs ---------------------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
@@ -141,16 +172,26 @@ class Pool:
         while self.active < self.options.min_size:
             self._open(now)
 
-    def set_calls(self, connection_id: int, calls: int, now: float) -> None:
+    def set_calls(
+        self, connection_id: int, calls: int, now: float, *, used: bool = False, full: bool = False
+    ) -> None:
         """Tell how many calls a connection has in flight.
+
+        Args:
+            connection_id: Which.
+            calls: How many.
+            now: The time.
+            used: Whether any has begun since this was told last, though it may have ended already.
+            full: Whether it has no room for another one.
 
         Raises:
             LocalProtocolError: There is no such connection.
         """
         connection = self._named(connection_id)
-        if calls or connection.calls:
+        if used or calls or connection.calls:
             connection.used = now
         connection.calls = calls
+        connection.full = full
 
     def connection_ready(self, connection_id: int, now: float) -> None:
         """A connection is made and can be called.
@@ -160,11 +201,13 @@ class Pool:
         """
         connection = self._named(connection_id)
         connection.ready = True
-        connection.used = now
+        if connection.new:
+            connection.new = False
+            connection.used = now
         if not connection.aged and not connection.retired:
             varied = self._rng.uniform(1 - AGE_JITTER, 1 + AGE_JITTER)
             connection.retire_at = now + self.options.max_age * varied
-            self._retire_aged()
+            self._retire_aged(now)
 
     def connection_lost(self, connection_id: int, now: float) -> None:
         """A connection was lost, or is going to be; unless it is on its way out it is made again.
@@ -173,11 +216,11 @@ class Pool:
             LocalProtocolError: There is no such connection.
         """
         connection = self._named(connection_id)
-        connection.ready = False
+        connection.ready = connection.full = False
         connection.calls = 0
         connection.retire_at = math.inf
         if connection.aged:  # its replacement is being made already
-            self._retire(connection, "max_age")
+            self._retire(connection, "max_age", now)
 
     def connection_ended(self, connection_id: int, now: float) -> None:
         """A connection is gone for good.
@@ -196,25 +239,22 @@ class Pool:
         Returns:
             None where none is ready. One is under way then.
         """
-        fresh = list(self._fresh())
-        if len(fresh) < self.options.size and all(map(self._is_busy, fresh)):
+        if self.active < self.options.size and all(map(self._is_busy, self._fresh())):
             self._open(now)
-        ready = [connection for connection in fresh if connection.ready] or [
-            connection for connection in self._connections.values() if connection.aged and connection.ready
-        ]
-        if not ready:
+        takers = self._takers()
+        if not takers:
             return None
-        chosen = min(ready, key=lambda connection: connection.calls)
+        chosen = min(takers, key=lambda connection: (connection.full, connection.calls))
         chosen.used = now
         return chosen.id
 
     # -- Machine ----------------------------------------------------------------------------------------
 
     def deadline(self) -> float | None:
-        """When a connection may have been idle for too long, or becomes too old."""
-        due = math.inf
+        """When a connection may have been idle for too long, becomes too old, or has to go."""
+        due = min((connection.close_at for connection in self._connections.values()), default=math.inf)
         if self.leaving >= self.options.size:
-            return None
+            return None if due == math.inf else due
         has_spare = self.active > self.options.min_size
         for connection in self._fresh():
             due = min(due, connection.retire_at)
@@ -226,6 +266,7 @@ class Pool:
         """Close what is idle, replace what is old; tell the numbers of calls first."""
         self._close_idle(now)
         self._replace_old(now)
+        self._end_grace(now)
 
     def take_events(self) -> list[PoolEvent]:
         """What is to be done."""
@@ -251,18 +292,33 @@ class Pool:
             raise LocalProtocolError(f"there is no connection {connection_id}")
         return connection
 
+    def _takers(self) -> list[_Connection]:
+        """Old connections take calls only where there is no other."""
+        return [connection for connection in self._fresh() if connection.ready] or [
+            connection for connection in self._connections.values() if connection.aged and connection.ready
+        ]
+
     def _is_busy(self, connection: _Connection) -> bool:
-        return connection.ready and connection.calls > self.options.open_above
+        return connection.ready and (connection.full or connection.calls > self.options.open_above)
 
-    def _open(self, now: float) -> None:
+    def _open(self, now: float) -> _Connection:
         self._last_id += 1
-        self._connections[self._last_id] = _Connection(self._last_id, now)
+        opened = self._connections[self._last_id] = _Connection(self._last_id, now)
         self._events.append(OpenConnection(self._last_id))
+        return opened
 
-    def _retire(self, connection: _Connection, reason: str) -> None:
+    def _retire(self, connection: _Connection, reason: str, now: float) -> None:
         connection.aged = False
         connection.retired = True
+        connection.close_at = now + self.options.grace
         self._events.append(RetireConnection(connection.id, reason))
+
+    def _end_grace(self, now: float) -> None:
+        for connection in self._connections.values():
+            if now >= connection.close_at:
+                connection.close_at = math.inf
+                reason = f"it was on its way out, and its grace of {self.options.grace:g} s is over"
+                self._events.append(CloseConnection(connection.id, reason))
 
     def _close_idle(self, now: float) -> None:
         """The one that was not used for the longest time goes first."""
@@ -277,18 +333,19 @@ class Pool:
                 and now >= connection.used + self.options.idle_time
             ):
                 spare -= 1
-                self._retire(connection, "idle")
+                self._retire(connection, "idle", now)
 
     def _replace_old(self, now: float) -> None:
         """Open a successor of each connection that is too old, as far as there is room for both."""
         for connection in list(self._fresh()):
             if now >= connection.retire_at and self.leaving < self.options.size:
                 connection.aged = True
-                self._open(now)
-        self._retire_aged()
+                successor = self._open(now)
+                successor.new, successor.used = False, connection.used  # to be replaced is no use
+        self._retire_aged(now)
 
-    def _retire_aged(self) -> None:
+    def _retire_aged(self, now: float) -> None:
         if any(connection.ready for connection in self._fresh()):
             for connection in self._connections.values():
                 if connection.aged:
-                    self._retire(connection, "max_age")
+                    self._retire(connection, "max_age", now)

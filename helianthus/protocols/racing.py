@@ -5,8 +5,9 @@ them. To wait for one attempt to time out before the next address is tried takes
 to try all at once is a burden to servers and networks. So the addresses are tried one after the
 other, a short delay apart; the first to connect wins, and the other attempts are ended.
 
-The order is that of section 4: the families alternate, IPv6 first, and within a family addresses
-keep the order in which they were given and found, the latter being the resolver's (RFC 6724).
+The order is that of section 4: the families alternate, IPv6 first, which is a First Address Family
+Count of 1, as section 8 recommends. Within a family addresses keep the order in which they were given
+and found, the latter being the resolver's (RFC 6724).
 
 What the RFC says of two separate answers, AAAA and A, does not apply: `getaddrinfo` gives both in
 one. So no name waits for a Resolution Delay (section 3). But several names are looked up at once,
@@ -32,7 +33,10 @@ ATTEMPT_DELAY = 0.25
 """Seconds between the starts of two attempts; the Connection Attempt Delay of RFC 8305, section 8."""
 
 MIN_ATTEMPT_DELAY = 0.01
-"""Seconds; the Minimum Connection Attempt Delay, which section 8 forbids to go below."""
+"""Seconds that the Minimum Connection Attempt Delay must not go below, by section 8."""
+
+RECOMMENDED_MIN_ATTEMPT_DELAY = 0.1
+"""Seconds; the Minimum Connection Attempt Delay that section 8 recommends."""
 
 MAX_ATTEMPT_DELAY = 2.0
 """Seconds; the Maximum Connection Attempt Delay of section 8."""

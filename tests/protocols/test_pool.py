@@ -12,7 +12,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from helianthus.protocols.errors import LocalProtocolError
 from helianthus.protocols.machine import Outcome
-from helianthus.protocols.pool import AGE_JITTER, OpenConnection, Pool, PoolOptions, RetireConnection
+from helianthus.protocols.pool import (
+    AGE_JITTER,
+    CloseConnection,
+    OpenConnection,
+    Pool,
+    PoolOptions,
+    RetireConnection,
+)
 
 
 def pool_of(**options: Any) -> Pool:
@@ -53,6 +60,7 @@ def test_the_default_is_one_connection_for_ever() -> None:
         ({"open_above": -1}, "'open_above' must be >= 0"),
         ({"idle_time": 0.0}, "'idle_time' must be > 0"),
         ({"max_age": 0.0}, "'max_age' must be > 0"),
+        ({"grace": -1.0}, "'grace' must be >= 0"),
     ],
 )
 def test_options_out_of_range(options: Any, complaint: str) -> None:
@@ -105,6 +113,34 @@ def test_another_is_opened_when_all_are_busy_one_at_a_time() -> None:
     pool.choose(1.0)
     assert pool.take_events() == []
     assert pool.active == 3
+
+
+def test_a_connection_without_room_is_busy_however_few_its_calls_are() -> None:
+    pool = ready_pool(size=2, open_above=100)
+    pool.set_calls(1, 3, 0.0, full=True)
+    assert pool.choose(0.0) == 1
+    assert pool.take_events() == [OpenConnection(2)]
+    pool.connection_ready(2, 1.0)
+    pool.set_calls(2, 50, 1.0)
+    assert pool.choose(1.0) == 2
+    pool.set_calls(1, 3, 2.0)
+    assert pool.choose(2.0) == 1
+
+
+def test_who_takes_calls_without_being_chosen() -> None:
+    pool = ready_pool(size=2, open_above=10, max_age=100.0)
+    assert (pool.takers, pool.enough) == ([1], 10)
+    pool.set_calls(1, 11, 0.0)
+    pool.choose(0.0)
+    assert (pool.takers, pool.enough) == ([1], math.inf)  # the second one is the last one
+    pool.connection_ready(2, 0.0)
+    assert pool.takers == [1, 2]
+    pool.handle_timeout(110.0)
+    assert pool.takers == [1, 2]  # both old, and no other is ready
+    pool.connection_ready(3, 110.0)
+    assert pool.takers == [3]
+    pool.connection_lost(3, 110.0)
+    assert pool.takers == []
 
 
 def test_a_lost_connection_is_made_again_by_itself() -> None:
@@ -165,12 +201,40 @@ def test_a_call_that_takes_long_is_use() -> None:
     assert pool.take_events() == [RetireConnection(1, "idle")]
 
 
+def test_to_be_replaced_or_made_again_is_no_use() -> None:
+    """Otherwise what becomes old, or is lost, sooner than idle would be kept for ever."""
+    pool = Pool(PoolOptions(min_size=0, idle_time=60.0, max_age=20.0), Random(1))
+    pool.choose(0.0)
+    pool.connection_ready(1, 0.0)
+    pool.handle_timeout(22.0)
+    pool.connection_ready(2, 22.0)
+    pool.connection_ended(1, 22.0)
+    pool.connection_lost(2, 30.0)
+    pool.connection_ready(2, 30.0)
+    pool.handle_timeout(52.0)
+    pool.connection_ready(3, 52.0)
+    pool.connection_ended(2, 52.0)
+    pool.take_events()
+    pool.handle_timeout(60.0)
+    assert pool.take_events() == [RetireConnection(3, "idle")]
+
+
 def test_choosing_is_use() -> None:
     pool = Pool(PoolOptions(min_size=0, idle_time=60.0), Random(1))
     pool.choose(0.0)
     pool.connection_ready(1, 0.0)
     assert pool.choose(50.0) == 1
     assert pool.deadline() == 110.0
+
+
+def test_a_call_that_ended_between_two_looks_is_use() -> None:
+    pool = Pool(PoolOptions(min_size=0, idle_time=60.0), Random(1))
+    pool.choose(0.0)
+    pool.connection_ready(1, 0.0)
+    pool.set_calls(1, 0, 60.0, used=True)
+    assert pool.deadline() == 120.0
+    pool.set_calls(1, 0, 120.0)
+    assert pool.deadline() == 120.0
 
 
 # -- old connections --------------------------------------------------------------------------------------
@@ -243,6 +307,39 @@ def test_no_more_leave_at_once_than_the_pool_is_large() -> None:
     assert pool.take_events() == [OpenConnection(3)]
 
 
+def test_the_time_of_grace_ends() -> None:
+    pool = ready_pool(max_age=100.0, grace=5.0)
+    pool.handle_timeout(110.0)
+    pool.connection_ready(2, 110.0)
+    assert pool.take_events() == [OpenConnection(2), RetireConnection(1, "max_age")]
+    assert pool.deadline() == 115.0
+    pool.handle_timeout(114.9)
+    assert pool.take_events() == []
+    pool.handle_timeout(115.0)
+    (closed,) = pool.take_events()
+    assert isinstance(closed, CloseConnection)
+    assert (closed.id, closed.reason) == (1, "it was on its way out, and its grace of 5 s is over")
+    pool.handle_timeout(116.0)
+    assert pool.take_events() == []
+    assert pool.leaving == 1  # until it is told that it has ended
+    pool.connection_ended(1, 116.0)
+    assert pool.leaving == 0
+
+
+def test_no_grace_at_all() -> None:
+    pool = ready_pool(size=2, min_size=2, max_age=100.0, grace=0.0)
+    when = pool.deadline()
+    assert when is not None
+    pool.handle_timeout(when)
+    assert [type(event) for event in pool.take_events()] == [
+        OpenConnection,
+        RetireConnection,
+        CloseConnection,
+    ]
+    deadline = pool.deadline()
+    assert deadline is None or deadline > when
+
+
 def test_mistakes_of_the_caller_change_nothing() -> None:
     pool = ready_pool(idle_time=5.0)
     for mistake in (
@@ -267,11 +364,12 @@ class Pooling(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.pool = Pool(
-            PoolOptions(size=3, min_size=1, open_above=2, idle_time=10.0, max_age=50.0), Random(0)
+            PoolOptions(size=3, min_size=1, open_above=2, idle_time=10.0, max_age=50.0, grace=20.0), Random(0)
         )
         self.now = 0.0
         self.opened: set[int] = set()
-        self.retired: set[int] = set()
+        self.retired: dict[int, float] = {}  # with when that was
+        self.closed: set[int] = set()
         self.ready: dict[int, int] = {}  # with calls in flight
         self.pool.start(0.0)
         self.drain()
@@ -281,15 +379,20 @@ class Pooling(RuleBasedStateMachine):
             if isinstance(event, OpenConnection):
                 assert event.id not in self.opened
                 self.opened.add(event.id)
-            else:
-                assert event.id in self.opened - self.retired
-                self.retired.add(event.id)
+            elif isinstance(event, RetireConnection):
+                assert event.id in self.opened - self.retired.keys()
+                self.retired[event.id] = self.now
                 if event.id not in self.ready:
                     self.end(event.id)
+            else:
+                assert event.id not in self.closed
+                assert self.now >= self.retired[event.id] + 20.0
+                self.closed.add(event.id)
 
     def end(self, number: int) -> None:
         self.opened.remove(number)
-        self.retired.discard(number)
+        self.retired.pop(number, None)
+        self.closed.discard(number)
         self.ready.pop(number, None)
         self.pool.connection_ended(number, self.now)
         self.drain()
@@ -298,10 +401,10 @@ class Pooling(RuleBasedStateMachine):
         for number, calls in self.ready.items():
             self.pool.set_calls(number, calls, self.now)
 
-    @precondition(lambda self: self.opened - self.ready.keys() - self.retired)
+    @precondition(lambda self: self.opened - self.ready.keys() - self.retired.keys())
     @rule(data=st.data())
     def becomes_ready(self, data: st.DataObject) -> None:
-        number = data.draw(st.sampled_from(sorted(self.opened - self.ready.keys() - self.retired)))
+        number = data.draw(st.sampled_from(sorted(self.opened - self.ready.keys() - self.retired.keys())))
         self.ready[number] = 0
         self.pool.connection_ready(number, self.now)
         self.drain()
@@ -322,12 +425,15 @@ class Pooling(RuleBasedStateMachine):
         self.tell()
         chosen = self.pool.choose(self.now)
         self.drain()
-        takes_calls = self.ready.keys() - self.retired
+        takes_calls = self.ready.keys() - self.retired.keys()
+        assert set(self.pool.takers) <= takes_calls
+        assert bool(self.pool.takers) == bool(takes_calls)
         assert (chosen is not None) == bool(takes_calls)
         if chosen is None:
-            assert self.opened - self.retired, "nothing is on its way"
+            assert self.opened - self.retired.keys(), "nothing is on its way"
         else:
-            assert chosen in takes_calls
+            assert chosen in self.pool.takers
+            assert self.ready[chosen] == min(self.ready[number] for number in self.pool.takers)
             self.ready[chosen] += 1
 
     @precondition(lambda self: any(self.ready.values()))
@@ -359,6 +465,9 @@ class Pooling(RuleBasedStateMachine):
         assert self.pool.leaving <= 3
         assert self.pool.active + self.pool.leaving == len(self.opened)
         assert len(self.retired) <= self.pool.leaving
+        for number, since in self.retired.items():
+            due = self.pool.deadline()
+            assert number in self.closed or (due is not None and due <= since + 20.0)
 
     def teardown(self) -> None:
         """With time and no calls, one connection is left."""
@@ -366,7 +475,7 @@ class Pooling(RuleBasedStateMachine):
         for _ in range(20):
             for number in sorted(self.retired):
                 self.end(number)
-            for number in sorted(self.opened - self.ready.keys() - self.retired):
+            for number in sorted(self.opened - self.ready.keys() - self.retired.keys()):
                 self.ready[number] = 0
                 self.pool.connection_ready(number, self.now)
                 self.drain()

@@ -30,9 +30,12 @@ from helianthus import (
     method,
 )
 from helianthus.services.rpc import ChannelState
+from helianthus.services.rpc.channel_pool import ChannelPool
 from helianthus.sim import World
 
 URL = "tcp://server:7070"
+LATER = 10.0
+"""Virtual seconds after which the server listens that is down at first."""
 BEARS_PINGS = KeepAlive(time=300.0, without_calls=True, min_interval=1.0)
 
 
@@ -407,6 +410,46 @@ def test_a_pool_under_a_policy_outlives_its_connections(seed: int) -> None:
     simulate(scenario, seed=seed)
 
 
+def test_a_call_fails_at_once_only_when_none_is_ready_or_being_made() -> None:
+    """Two connections to a server that is down for a while; each has a back-off of its own."""
+    seen: set[frozenset[ChannelState]] = set()
+
+    async def scenario(world: World) -> None:
+        pool = PoolOptions(size=2, min_size=2)
+        async with Client("tcp://later:7070", pool=pool) as client:
+            while states(client) != [ChannelState.READY] * 2:
+                before = frozenset(states(client))
+                if ChannelState.READY in before:
+                    assert await client.call("counting.count", 1) == 1
+                    seen.add(before)
+                elif before == {ChannelState.BACKING_OFF}:
+                    with pytest.raises(RpcError) as caught:
+                        await client.call("counting.count")
+                    assert not caught.value.maybe_executed
+                    assert frozenset(states(client)) == before, "it took no time"
+                    seen.add(before)
+                elif ChannelState.CONNECTING in before and now() > LATER + 0.2:
+                    assert await client.call("counting.count", 2) == 2
+                    seen.add(before)
+                await asyncio.sleep(0.02)
+
+    async def serve_later() -> None:
+        await asyncio.sleep(LATER)
+        server = Server([Counting()])
+        await server.listen("tcp://0.0.0.0:7070")
+        await server.serve_forever()
+
+    def prepare(world: World) -> Coroutine[Any, Any, Any]:
+        world.node("later").spawn(serve_later)
+        return scenario(world)
+
+    for seed in range(5):
+        simulate(prepare, seed=seed, latency=(0.05, 0.05))
+    assert {ChannelState.BACKING_OFF} in seen
+    assert {ChannelState.BACKING_OFF, ChannelState.READY} in seen
+    assert {ChannelState.BACKING_OFF, ChannelState.CONNECTING} in seen
+
+
 # -- nothing is left of calls that were cancelled -----------------------------------------------------------
 
 
@@ -465,6 +508,8 @@ def test_no_slot_leaks_whenever_a_call_is_cancelled(size: int, seed: int, kind: 
         assert await asyncio.gather(*others) == [0.01] * 6
         await until(lambda: all(not connection.calls for connection in client.connections()))
         assert client._watchers == {}
+        assert isinstance(client._channel, ChannelPool)
+        assert all(not peer.waiting for peer in client._channel.peers)
         assert outcome is None or isinstance(outcome, asyncio.CancelledError)
         return outcome is not None
 

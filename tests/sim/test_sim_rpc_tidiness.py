@@ -335,7 +335,7 @@ class Swarm:
         assert session.wants_read, where
         assert peer.calls == {}, where
         assert len(peer._streams) == 0, where
-        assert not [waiter for waiter in peer._waiting if not waiter.done()], where
+        assert not peer.waiting, where
         assert peer.tasks == [], where
         assert not peer._serving._held, where
         assert peer.link is not None, where

@@ -182,12 +182,12 @@ class SessionBase:
         self._move(SessionInput.GOAWAY)
         self._finish_draining()
 
-    def close(self, reason: str = "closed by this side") -> None:
-        """End now, in good order: calls in flight are cancelled at the peer and fail here."""
+    def close(self, reason: str = "closed by this side", code: StatusCode = StatusCode.CANCELLED) -> None:
+        """End now, in good order: calls in flight are cancelled at the peer and fail here, with `code`."""
         if self.state is SessionState.ENDED:
             return
         sent = [msgid for msgid in sorted(self._calls.pending) if msgid not in self.output.unsent]
-        self._end(SessionInput.CLOSE, StatusCode.CANCELLED, reason, Closing.FULL)
+        self._end(SessionInput.CLOSE, code, reason, Closing.FULL)
         if self.peer is not None:
             for msgid in sent:
                 self._emit((CANCEL, msgid))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 from ...protocols.rpc import Params, StatusCode
@@ -25,6 +27,23 @@ async def wait_or_cancel(waiter: Waiter, cancel: CancelToken | None) -> None:
     finally:
         cancel.remove_callback(wake)
     check_cancel(cancel)
+
+
+async def await_room(
+    queues: Iterable[OrderedDict[Waiter, None]], waiter: Waiter, cancel: CancelToken | None
+) -> None:
+    """Wait in several queues for whichever is served first; raises as `wait_or_cancel`.
+
+    Whoever gives up leaves them all: else they would grow with every deadline that passes.
+    """
+    joined = list(queues)
+    for queue in joined:
+        queue[waiter] = None
+    try:
+        await wait_or_cancel(waiter, cancel)
+    finally:
+        for queue in joined:
+            queue.pop(waiter, None)
 
 
 def check_cancel(cancel: CancelToken | None) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
+from attrs.validators import ge, le
 
 from ...drivers.address import Address
 from ...drivers.base import Driver
@@ -23,6 +24,7 @@ from ...drivers.pump import Link
 from ...drivers.timers import Timer
 from ...protocols.auth import NONCE_SIZE
 from ...protocols.backoff import Backoff
+from ...protocols.racing import ATTEMPT_DELAY, MAX_ATTEMPT_DELAY, MIN_ATTEMPT_DELAY
 from ...protocols.rpc import (
     CLIENT_KEEP_ALIVE,
     COMPRESS_ABOVE,
@@ -53,6 +55,8 @@ class ChannelOptions:
 
     Attributes:
         connect_timeout: Seconds for one attempt to connect; gRPC's MIN_CONNECT_TIMEOUT.
+        attempt_delay: Seconds after which the next of several addresses is tried as well; see
+            `helianthus.protocols.racing`.
         hello_timeout: Seconds that calls wait for a server to announce the extensions. After them
             plain calls are sent, and those that need the extensions fail: with UNIMPLEMENTED where
             the server has answered a call, with UNAVAILABLE where it may just be slow.
@@ -72,6 +76,9 @@ class ChannelOptions:
     """
 
     connect_timeout: float = 20.0
+    attempt_delay: float = attrs.field(
+        default=ATTEMPT_DELAY, validator=[ge(MIN_ATTEMPT_DELAY), le(MAX_ATTEMPT_DELAY)]
+    )
     hello_timeout: float = 2.0
     extensions: bool = True
     limits: RpcLimits = attrs.Factory(RpcLimits)
@@ -185,6 +192,11 @@ class Channel:
         return len(self._links)
 
     @property
+    def peers(self) -> list[Peer]:
+        """As `ChannelPool.peers`."""
+        return [self.peer] if self.peer is not None else []
+
+    @property
     def where(self) -> str:
         """All addresses, as text."""
         return ", ".join(map(str, self._addresses))
@@ -243,6 +255,11 @@ class Channel:
             peer.go_away(reason)
         elif attempt is not None:
             attempt.close(reason)
+
+    def cut(self, reason: str) -> None:
+        """End a connection that was retired; calls in flight fail with UNAVAILABLE."""
+        for peer in list(self._links):
+            peer.close(reason, StatusCode.UNAVAILABLE)
 
     def unavailable(self) -> RpcError:
         """The error of a call that finds no connection."""
@@ -313,8 +330,15 @@ class Channel:
         self._authenticating = False
         self._enter(ChannelState.CONNECTING)
         self._set_timer(self._options.connect_timeout, self._connect_timed_out)
-        begin, abort = self._begin_attempt, self._abort_attempt
-        self._racer = Racer(self._driver, self._addresses, begin, abort, self._won, self._all_failed)
+        self._racer = Racer(
+            self._driver,
+            self._addresses,
+            self._options.attempt_delay,
+            self._begin_attempt,
+            self._abort_attempt,
+            self._won,
+            self._all_failed,
+        )
 
     def _begin_attempt(self, address: Address) -> Peer:
         driver = self._driver

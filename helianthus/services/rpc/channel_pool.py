@@ -2,6 +2,9 @@
 
 Carries out what the machine in `protocols.pool` decides. To a client it looks like a `Channel`,
 except that `peer` may be another one each time. Coroutine-free, like `Channel`.
+
+A call costs a look at the lengths of a few tables. The machine is asked only when every connection
+is busy, and told of the others' use when its deadline has come.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from collections.abc import Callable
 from ...drivers.address import Address
 from ...drivers.base import Driver
 from ...drivers.timers import Timer
-from ...protocols.pool import OpenConnection, Pool, PoolOptions
+from ...protocols.pool import OpenConnection, Pool, PoolOptions, RetireConnection
 from ...protocols.rpc import CallStatistics, StatisticsTable, StatusCode
 from .channel import Channel, ChannelOptions, ChannelState, ConnectionInfo
 from .errors import RpcError
@@ -46,6 +49,23 @@ def channel_for(
     return ChannelPool(driver, ", ".join(map(str, addresses)), pool, make, changed)
 
 
+class _Taker:
+    """A connection that takes calls.
+
+    Attributes:
+        peer: Its server.
+        picked: Calls that it was chosen for.
+        told: How many of them the machine knows of.
+    """
+
+    __slots__ = ("peer", "picked", "told")
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.picked = 0
+        self.told = 0
+
+
 class ChannelPool:
     """Keeps as many connections as there is use for.
 
@@ -70,7 +90,9 @@ class ChannelPool:
         self._changed = changed
         self._pool = Pool(options, driver.rng)
         self._channels: dict[int, Channel] = {}
-        self._ready: set[int] = set()
+        self._takers: dict[int, _Taker] = {}
+        self._scanned: list[_Taker] = []  # those that take calls now
+        self._too_many = 0.0
         self._timer: Timer | None = None
         self._closed = False
         self._past = StatisticsTable()  # of connections that have ended
@@ -79,12 +101,21 @@ class ChannelPool:
     @property
     def peer(self) -> Peer | None:
         """The connection that is to take the next call, if any is ready; another may be opened."""
-        if self._closed:
-            return None
-        self._tell_calls()
-        chosen = self._pool.choose(self._driver.now())
-        self._carry_out()
-        return None if chosen is None else self._channels[chosen].peer
+        chosen, fewest = None, self._too_many
+        for taker in self._scanned:
+            peer = taker.peer
+            load = peer.load
+            if load < fewest and load < peer.max_calls and not peer.congested:
+                chosen, fewest = taker, load
+        if chosen is None:
+            return self._choose()
+        chosen.picked += 1
+        return chosen.peer
+
+    @property
+    def peers(self) -> list[Peer]:
+        """All connections that take calls, when they have room."""
+        return [taker.peer for taker in self._scanned]
 
     @property
     def state(self) -> ChannelState:
@@ -124,6 +155,7 @@ class ChannelPool:
         if self._closed:
             return
         self._closed = True
+        self._scanned = []
         self._set_timer()
         for channel in list(self._channels.values()):
             channel.close()
@@ -151,13 +183,21 @@ class ChannelPool:
 
     # -- what the machine is told, and what it decides --------------------------------------------------
 
+    def _choose(self) -> Peer | None:
+        """Every connection is busy, or there is none."""
+        if self._closed:
+            return None
+        self._tell_calls()
+        chosen = self._pool.choose(self._driver.now())
+        self._carry_out()
+        return None if chosen is None else self._channels[chosen].peer
+
     def _tell_calls(self) -> None:
         now = self._driver.now()
-        for number, channel in self._channels.items():
-            peer = channel.peer
-            if peer is not None:
-                calls = max(peer.load, peer.max_calls) if peer.full else peer.load
-                self._pool.set_calls(number, calls, now)
+        for number, taker in self._takers.items():
+            peer, used = taker.peer, taker.picked > taker.told
+            taker.told = taker.picked
+            self._pool.set_calls(number, peer.load, now, used=used, full=peer.full)
 
     def _channel_changed(self, number: int) -> None:
         if self._closed:
@@ -165,11 +205,11 @@ class ChannelPool:
             return
         now = self._driver.now()
         channel = self._channels[number]
-        if channel.peer is not None and number not in self._ready:
-            self._ready.add(number)
+        if channel.peer is not None and number not in self._takers:
+            self._takers[number] = _Taker(channel.peer)
             self._pool.connection_ready(number, now)
-        elif channel.peer is None and number in self._ready:
-            self._ready.remove(number)
+        elif channel.peer is None and number in self._takers:
+            del self._takers[number]
             self._pool.connection_lost(number, now)
         if channel.state is ChannelState.CLOSED and not channel.open_links:
             self._past.add(channel.statistics())
@@ -190,8 +230,13 @@ class ChannelPool:
                 channel = self._make(functools.partial(self._channel_changed, event.id))
                 self._channels[event.id] = channel
                 channel.start()
-            else:
+            elif isinstance(event, RetireConnection):
                 self._channels[event.id].retire(event.reason)
+            elif event.id in self._channels:  # it may have ended as soon as it was retired
+                self._channels[event.id].cut(event.reason)
+        if not self._closed:
+            self._scanned = [self._takers[number] for number in self._pool.takers if number in self._takers]
+            self._too_many = self._pool.enough + 1
         self._set_timer()
 
     def _set_timer(self) -> None:

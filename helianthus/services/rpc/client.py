@@ -14,7 +14,7 @@ from ...protocols.policies import RetryThrottle
 from ...protocols.pool import PoolOptions
 from ...protocols.rpc import Flow, Params, StatisticsTable
 from .batch import gather_calls
-from .before_call import check_cancel, expired, join_params, wait_or_cancel
+from .before_call import await_room, check_cancel, expired, join_params
 from .call import Call, cancellable
 from .call_policy import (
     CallPolicy,
@@ -496,13 +496,12 @@ class Client(PeerEvents):
         return (self._driver or running_driver()).now()
 
     async def _room(self, peer: Peer, cancel: CancelToken | None) -> None:
-        """Wait for room: in the only connection, or also for another one that is made meanwhile."""
-        if isinstance(self._channel, Channel) or peer.flushing:
+        """Wait for room: in the only connection, or in any of several, or for another one."""
+        channel = self._channel
+        if not isinstance(channel, ChannelPool) or peer.flushing:
             await peer.room(cancel)
-            return
-        waiter = Waiter(asyncio.get_running_loop())
-        peer.await_room(waiter)
-        await self._wait(waiter, None, cancel)
+        else:
+            await self._wait(Waiter(asyncio.get_running_loop()), None, cancel, channel.peers)
 
     async def _pause(self, until: float, cancel: CancelToken | None) -> None:
         """Wait for a driver time, or until the client is closed; raises as `_wait` does."""
@@ -510,8 +509,10 @@ class Client(PeerEvents):
         while self.state is not ChannelState.CLOSED and self._now() < until:
             await self._wait(Waiter(asyncio.get_running_loop()), until, cancel)
 
-    async def _wait(self, waiter: Waiter, until: float | None, cancel: CancelToken | None) -> None:
-        """Wait until somebody finishes `waiter`, or the state changes, or a driver time has come.
+    async def _wait(
+        self, waiter: Waiter, until: float | None, cancel: CancelToken | None, peers: Iterable[Peer] = ()
+    ) -> None:
+        """Wait until somebody finishes `waiter`, the state changes, a driver time comes, or a peer has room.
 
         Raises:
             RpcError: The token was cancelled first.
@@ -524,7 +525,7 @@ class Client(PeerEvents):
         driver = self._driver or running_driver()
         timer = driver.call_at(until, wake) if until is not None else None
         try:
-            await wait_or_cancel(waiter, cancel)
+            await await_room((peer.waiting for peer in peers), waiter, cancel)
         finally:
             self._watchers.pop(waiter, None)
             if timer is not None:

@@ -9,7 +9,7 @@ and to be awaited.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any
 from weakref import WeakValueDictionary
@@ -46,7 +46,7 @@ from ...protocols.rpc import (
     StreamEnded,
     UnexpectedResponse,
 )
-from .before_call import check_cancel, expired, join_params, wait_or_cancel
+from .before_call import await_room, check_cancel, expired, join_params
 from .call import Answered, AskedCall, Call, cancellable
 from .cancel import CancelToken
 from .context import inherit, serving
@@ -105,7 +105,8 @@ class Peer:
         self.arrived: list[IncomingItems[Any]] = []
         """Streams whose reader waits, and whose items have come with what is being handled."""
         self.max_calls = session.limits.max_calls
-        self._waiting: deque[Waiter] = deque()
+        self.waiting: OrderedDict[Waiter, None] = OrderedDict()
+        """Woken in this order when there is room; no list, because those who give up leave it."""
         # Half of what may be queued at all, where that is little, so that waiting comes before failing.
         self.high_water = min(HIGH_WATER, session.limits.max_queued_output // 2)
         self._serving = Serving(self, methods, owner)
@@ -132,7 +133,7 @@ class Peer:
     @property
     def load(self) -> int:
         """Calls and streams to the peer that are in flight."""
-        return len(self.calls) + len(self._streams)
+        return len(self.calls) + len(self._readers)
 
     @property
     def running(self) -> list[CallStatistics]:
@@ -331,13 +332,7 @@ class Peer:
                 await asyncio.sleep(0)  # the end of this turn makes room
                 self._measure()
             else:
-                waiter = Waiter(asyncio.get_running_loop())
-                self._waiting.append(waiter)
-                await wait_or_cancel(waiter, cancel)
-
-    def await_room(self, waiter: Waiter) -> None:
-        """Have a waiter woken when there is room; it may be woken by something else before."""
-        self._waiting.append(waiter)
+                await await_room([self.waiting], Waiter(asyncio.get_running_loop()), cancel)
 
     async def _room_within(
         self, method: str, timeout: float | None, cancel: CancelToken | None
@@ -405,10 +400,10 @@ class Peer:
         self._admit(direct=False)  # those that wait for room look for another connection
         self.wake()
 
-    def close(self, reason: str = "closed by this side") -> None:
-        """End the connection now, in good order; what it serves is cancelled."""
+    def close(self, reason: str = "closed by this side", code: StatusCode = StatusCode.CANCELLED) -> None:
+        """End the connection now, in good order; what it serves is cancelled, its calls fail with `code`."""
         self._serving.cancel_all()
-        self.session.close(reason)
+        self.session.close(reason, code)
         self.wake()
 
     def abort(self) -> None:
@@ -457,7 +452,7 @@ class Peer:
         if self._uncounted >= COLLECT:
             self._uncounted = 0
             self.statistics.count_collected()
-        if self.congested or self._waiting:
+        if self.congested or self.waiting:
             self._admit(direct=direct)
         if not self._answered and self.session.peer is None:
             self._answered = any(map(_is_answer, events))
@@ -550,10 +545,10 @@ class Peer:
     def _admit(self, *, direct: bool) -> None:
         """Let waiting callers go on, as many as there is room for."""
         self._measure()
-        for _ in range(len(self._waiting)):
-            if not self._waiting or (self.full and not self.session.refuses_calls):
+        for _ in range(len(self.waiting)):
+            if not self.waiting or (self.full and not self.session.refuses_calls):
                 return  # whoever was resumed may have let others go on
-            self._waiting.popleft().finish(None, None, direct=direct)
+            self.waiting.popitem(last=False)[0].finish(None, None, direct=direct)
 
     def _measure(self) -> None:
         self.congested = self.session.queued > self.high_water

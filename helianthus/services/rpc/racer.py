@@ -19,6 +19,7 @@ class Racer:
     Args:
         driver: Looks the names up and keeps the time.
         addresses: Names and addresses.
+        delay: Seconds between two attempts; see `Race`.
         connect: Begins an attempt.
         abort: Ends one.
         won: Told of the first that has connected; all others are being ended.
@@ -29,6 +30,7 @@ class Racer:
         self,
         driver: Driver,
         addresses: Iterable[Address],
+        delay: float,
         connect: Callable[[Address], Peer],
         abort: Callable[[Peer], None],
         won: Callable[[Peer, Address], None],
@@ -40,7 +42,7 @@ class Racer:
         self._won = won
         self._failed = failed
         names = list(addresses)
-        self._race: Race[Address] = Race(len(names))
+        self._race: Race[Address] = Race(len(names), delay)
         self._attempts: dict[int, Peer] = {}
         self._ids: dict[Peer, int] = {}
         self._timer: Timer | None = None
