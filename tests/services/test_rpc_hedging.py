@@ -57,7 +57,7 @@ def test_a_failure_brings_the_next_forward(run_on: Ground) -> None:
         client = await client_of(bench, flaky, LATE)
         assert await client.call("flaky.work") == "done"
         assert flaky.previous == [0, 1, 2]
-        assert flaky.delays()[1] >= 0.02
+        assert flaky.delays()[1] >= 0.0199  # differences of floats are not exact
         entry = client.statistics().by_method["flaky.work"]
         assert (entry.retries, entry.hedges) == (2, 0)
 

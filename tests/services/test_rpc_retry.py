@@ -94,7 +94,7 @@ def test_the_server_says_when(run_on: Ground) -> None:
         client = await client_of(bench, flaky, CallPolicy(retry=RetryPolicy(initial=100, maximum=100)))
         assert (await failure(client.call("flaky.work"))).details == {"retry_after": -1}
         assert flaky.attempts == 2
-        assert flaky.delays()[0] >= 0.05
+        assert flaky.delays()[0] >= 0.0499  # differences of floats are not exact
 
     run_on(scenario)
 
