@@ -289,6 +289,7 @@ class Swarm:
                 break
             except RpcError as error:  # it was sent on a connection that had been lost
                 assert loop.time() < until, error
+                await asyncio.sleep(0.1)  # it may have failed at once, and time has to pass
         for number in range(5):
             for kind in ("work", "hedged", "patient"):
                 call = f"{name} again {number} {kind}"
