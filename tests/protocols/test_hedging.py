@@ -202,6 +202,7 @@ def test_wrong_use_changes_nothing() -> None:
     [
         ({"max_attempts": 1}, "max_attempts"),
         ({"max_attempts": 6}, "max_attempts"),
+        ({"max_attempts": 2.5}, "max_attempts"),
         ({"delay": -1}, "delay"),
         ({"delay": math.inf}, "delay"),
         ({"non_fatal_codes": [StatusCode.OK]}, "OK"),

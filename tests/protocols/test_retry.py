@@ -157,6 +157,7 @@ def test_wrong_use_changes_nothing() -> None:
     [
         ({"max_attempts": 1}, "max_attempts"),
         ({"max_attempts": 6}, "max_attempts"),
+        ({"max_attempts": 2.5}, "max_attempts"),
         ({"initial": -1}, "initial"),
         ({"initial": math.nan}, "initial"),
         ({"maximum": math.inf}, "maximum"),

@@ -1,4 +1,4 @@
-"""Policies of the blocking client: the same as those of the async one, but for hedging."""
+"""Policies of the blocking client, but for hedging: the same as those of the async one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from helianthus import (
     BlockingClient,
     CallPolicy,
     CancelToken,
-    HedgingPolicy,
     RetryPolicy,
     RetryThrottle,
     RpcError,
@@ -163,11 +162,3 @@ def test_a_token_ends_a_pause(server: ThreadedServer, flaky: Flaky, kind: str) -
         assert raised.maybe_executed
         assert flaky.attempts == 1
         assert client.call("flaky.work") == "done"
-
-
-def test_there_is_no_hedging() -> None:
-    policy = CallPolicy(hedging=HedgingPolicy())
-    with pytest.raises(TypeError, match="hedging"):
-        connect_sync("tcp://127.0.0.1:1", policies={"a": policy})
-    with connect_sync("tcp://127.0.0.1:1") as client, pytest.raises(TypeError, match="hedging"):
-        client.with_policy(policy)

@@ -11,13 +11,12 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import attrs
-from attrs.validators import ge, le
 
 from ..errors import LocalProtocolError
 from ..machine import Action, Outcome
 from ..rpc.status import StatusCode
 from .failure import DO_NOT_RETRY, AttemptFailure, check_seconds, retryable
-from .retry import MAX_ATTEMPTS
+from .retry import check_attempts
 from .throttle import RetryThrottle
 
 
@@ -31,7 +30,7 @@ class HedgingPolicy:
         non_fatal_codes: Errors that leave the other attempts alone.
     """
 
-    max_attempts: int = attrs.field(default=2, validator=[ge(2), le(MAX_ATTEMPTS)])
+    max_attempts: int = attrs.field(default=2, validator=check_attempts)
     delay: float = attrs.field(default=0.5, validator=check_seconds)
     non_fatal_codes: frozenset[StatusCode] = attrs.field(
         default=frozenset({StatusCode.UNAVAILABLE}), converter=retryable

@@ -11,7 +11,6 @@ import math
 from random import Random
 
 import attrs
-from attrs.validators import ge, le
 
 from ..errors import LocalProtocolError
 from ..rpc.status import StatusCode
@@ -23,6 +22,12 @@ MAX_ATTEMPTS = 5
 
 JITTER = 0.2
 """Share of a delay by which it varies either way, so that clients do not come back in step; gRPC's."""
+
+
+def check_attempts(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
+    """An attrs validator: how many attempts a call may have."""
+    if value.__class__ is not int or not 2 <= value <= MAX_ATTEMPTS:
+        raise ValueError(f"{attribute.name} is {value}; it must be a whole number from 2 to {MAX_ATTEMPTS}")
 
 
 @attrs.frozen
@@ -40,7 +45,7 @@ class RetryPolicy:
             safe to run it again.
     """
 
-    max_attempts: int = attrs.field(default=4, validator=[ge(2), le(MAX_ATTEMPTS)])
+    max_attempts: int = attrs.field(default=4, validator=check_attempts)
     initial: float = attrs.field(default=0.1, validator=check_seconds)
     maximum: float = attrs.field(default=1.0, validator=check_seconds)
     multiplier: float = attrs.field(default=2.0)

@@ -13,10 +13,11 @@ from typing import Any, TypeVar, overload
 
 from ...drivers.address import Address
 from ...drivers.choose import driver as make_driver
-from ...protocols.policies import RetryThrottle
+from ...protocols.policies import HedgingPolicy, RetryThrottle
 from ...protocols.pool import PoolOptions
 from ...protocols.rpc import Flow, Params, StatisticsTable
 from .before_call import check_cancel, expired, join_params
+from .blocking_hedged_call import BlockingHedgedCall
 from .blocking_stream import BlockingStream
 from .call import Call
 from .call_policy import CallPolicy, ClientPolicies, PolicyCall, check_policy, chosen_timeout
@@ -54,13 +55,13 @@ class BlockingClient(PeerEvents):
         url: Such as `tcp://127.0.0.1:7070`; several are raced, see `protocols.racing`.
         services: What the server may call on this side: plain functions only.
         middleware: What every call goes through; see `Middleware`. None that waits: there is no loop.
-        policies: As those of `Client`, without hedging: that takes calls side by side.
+        policies: As those of `Client`.
         retry_throttle: As that of `Client`.
         pool: How many connections; one by default.
         options: Those of `ChannelOptions`.
 
     Raises:
-        TypeError: A policy hedges, or a middleware waits.
+        TypeError: A policy is none, or a middleware waits.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class BlockingClient(PeerEvents):
         self._addresses = Address.parse_all(url)
         channel_options = ChannelOptions(**options)
         methods = method_table(services, types=channel_options.types)
-        self._policies = ClientPolicies(policies or {}, blocking=True)
+        self._policies = ClientPolicies(policies or {})
         self._throttle = retry_throttle or RetryThrottle()
         self._driver = make_driver("auto")
         self._driver.looks_up_inline = True  # no hidden thread, not even for a name
@@ -149,6 +150,8 @@ class BlockingClient(PeerEvents):
     ) -> Any:
         """Make the attempts of a call; the same as `call_repeatedly`, but without a loop."""
         call = self._begin_by_policy(policy, method, timeout, meta)
+        if policy.hedging is not None:
+            return self._hedge(call, policy.hedging, params, token)
         while True:
             timeout, meta = call.begin()
             try:
@@ -163,6 +166,27 @@ class BlockingClient(PeerEvents):
                 self._pause(call, token)
             except RpcError as error:
                 raise call.final(error) from None
+
+    def _hedge(
+        self, call: PolicyCall, policy: HedgingPolicy, params: Params, token: CancelToken | None
+    ) -> Any:
+        """Make the attempts of a call side by side."""
+        method, wait = call.method, call.policy.wait_for_ready
+
+        def begin(timeout: float | None, meta: dict[str, Any] | None) -> Call | None:
+            if not self._decided(wait=wait):
+                return None
+            peer = self._ready_peer()
+            if call.policy.idempotent:
+                peer.check_takes_meta(method)
+            return peer.start_call(method, params, timeout, meta)
+
+        def turn(done: Callable[[], bool], until: float | None) -> None:
+            self._turn_to(done, until, token)
+
+        check_cancel(token)
+        self._driver.poll(0)  # a server that has gone since the last call is found out now
+        return BlockingHedgedCall(call, policy, begin, lambda: self._decided(wait=wait), turn).run()
 
     def _begin_by_policy(
         self, policy: CallPolicy, method: str, timeout: float | None, meta: dict[str, Any] | None
@@ -334,12 +358,8 @@ class BlockingClient(PeerEvents):
                 return
 
     def with_policy(self, policy: CallPolicy) -> BlockingPolicyView:
-        """The same client, whose calls all follow `policy`, whatever `policies` says of them.
-
-        Raises:
-            TypeError: The policy hedges.
-        """
-        check_policy(policy, blocking=True)
+        """The same client, whose calls all follow `policy`, whatever `policies` says of them."""
+        check_policy(policy)
         return BlockingPolicyView(self, policy)
 
     @overload
@@ -392,37 +412,46 @@ class BlockingClient(PeerEvents):
         deadline = None if timeout is None else time.monotonic() + timeout
 
         def usable() -> bool:
-            if cancel is not None and cancel.cancelled:
-                return True
-            peer = channel.peer
-            if peer is not None and peer.session.refuses_calls:
-                channel.let_go(peer)
-                peer = channel.peer
-            if peer is not None:
-                return not peer.full
-            if channel.state is ChannelState.CONNECTING:
-                return False
-            return not (wait and channel.worth_waiting_for)
+            return _is_cancelled(cancel) or self._decided(wait=wait)
 
         self._driver.poll(0)  # a server that has gone since the last call is found out now
         in_time = self._turn_or_cancel(usable, deadline, cancel)
         if not in_time:
             raise expired(f"{method} at {channel.where} ({channel.state.value})")
         check_cancel(cancel)
+        return self._ready_peer(), None if deadline is None else deadline - time.monotonic()
+
+    def _decided(self, *, wait: bool) -> bool:
+        """Whether a call has a connection with room, or else has to fail; see `_usable_peer`."""
+        channel = self._channel
         peer = channel.peer
+        if peer is not None and peer.session.refuses_calls:
+            channel.let_go(peer)
+            peer = channel.peer
+        if peer is not None:
+            return not peer.full
+        if channel.state is ChannelState.CONNECTING:
+            return False
+        return not (wait and channel.worth_waiting_for)
+
+    def _ready_peer(self) -> Peer:
+        """The connection, where there is one."""
+        peer = self._channel.peer
         if peer is None:
-            raise channel.unavailable()
-        return peer, None if deadline is None else deadline - time.monotonic()
+            raise self._channel.unavailable()
+        return peer
 
     def _pause(self, call: PolicyCall, cancel: CancelToken | None) -> None:
         """Turn until the next attempt of a call is to begin."""
         check_cancel(cancel)
-        pause = call.resume_at - self._driver.now()
-        if pause > 0:
-            self._turn_or_cancel(
-                lambda: cancel is not None and cancel.cancelled, time.monotonic() + pause, cancel
-            )
-            check_cancel(cancel)
+        if call.resume_at > self._driver.now():
+            self._turn_to(lambda: False, call.resume_at, cancel)
+
+    def _turn_to(self, done: Callable[[], bool], until: float | None, cancel: CancelToken | None) -> None:
+        """Turn until something is true, or a driver time has come; raises CANCELLED by the token."""
+        deadline = None if until is None else time.monotonic() + until - self._driver.now()
+        self._turn_or_cancel(lambda: _is_cancelled(cancel) or done(), deadline, cancel)
+        check_cancel(cancel)
 
     def _turn_or_cancel(
         self, done: Callable[[], bool], deadline: float | None, cancel: CancelToken | None
@@ -457,6 +486,10 @@ class BlockingClient(PeerEvents):
 
     def _relay(self, cancel: CancelToken | None) -> CancelToken | None:
         return None if cancel is None else CancelRelay(cancel, self._driver)
+
+
+def _is_cancelled(cancel: CancelToken | None) -> bool:
+    return cancel is not None and cancel.cancelled
 
 
 def _nothing() -> None:

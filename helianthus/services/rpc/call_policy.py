@@ -87,15 +87,14 @@ class ClientPolicies:
     Args:
         policies: By the full name of a method, by that of a service, or by "*". The most specific
             one holds, as a whole: nothing is taken over from the others.
-        blocking: Whether nothing could run side by side.
 
     Raises:
-        TypeError: A value is no policy, or hedges for a client that blocks.
+        TypeError: A value is no policy.
     """
 
-    def __init__(self, policies: Mapping[str, CallPolicy], *, blocking: bool = False) -> None:
+    def __init__(self, policies: Mapping[str, CallPolicy]) -> None:
         for name, policy in policies.items():
-            check_policy(policy, f"of {name!r}", blocking=blocking)
+            check_policy(policy, f"of {name!r}")
         self._policies = dict(policies)
         self._chosen: dict[str, CallPolicy | None] = {}
 
@@ -117,16 +116,14 @@ class ClientPolicies:
         return self._policies.get(EVERY_METHOD)
 
 
-def check_policy(policy: object, what: str = "", *, blocking: bool) -> None:
-    """Make sure that a client can follow a policy.
+def check_policy(policy: object, what: str = "") -> None:
+    """Make sure that something is a policy.
 
     Raises:
-        TypeError: It is none, or hedges for a client that blocks.
+        TypeError: It is none.
     """
     if not isinstance(policy, CallPolicy):
         raise TypeError(f"the policy {what} is {policy!r}; it must be a CallPolicy".replace("  ", " "))
-    if blocking and policy.hedging is not None:
-        raise TypeError("hedging makes attempts side by side, and a blocking client makes one call at a time")
 
 
 class PolicyCall:
@@ -155,6 +152,7 @@ class PolicyCall:
         now = driver.now()
         timeout, _ = inherit(now, timeout, None)
         self.policy = policy
+        self.method = method
         self.deadline = None if timeout is None else now + timeout
         """Driver time in seconds, or None."""
         self.resume_at = now

@@ -368,7 +368,7 @@ class Client(PeerEvents):
 
     def with_policy(self, policy: CallPolicy) -> PolicyView:
         """The same client, whose calls all follow `policy`, whatever `policies` says of them."""
-        check_policy(policy, blocking=False)
+        check_policy(policy)
         return PolicyView(self, policy)
 
     async def batch(
