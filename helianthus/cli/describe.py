@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-import time
 
 import click
 
-from ..services.rpc import connect
-from .credentials import credentials
-from .described import Described, Method, NotDescribed, describe, list_services
+from .described import Described, Method, describe_node
 from .options import some_seconds, url
 from .output import Failed, printable
 from .running import run_client
@@ -42,23 +39,11 @@ def command(url: str, service: str | None, python: bool, timeout: float) -> None
     """
     if python and service is None:
         raise click.UsageError("--python writes the stub of one service; name it after the URL")
-    found = run_client(lambda: _ask(url, service, time.monotonic() + timeout))
+    found = run_client(lambda: describe_node(url, service, timeout))
     if python:
         click.echo(_stub(url, found[0]), nl=False)
     else:
         click.echo("\n\n".join(map(_service_text, found)))
-
-
-async def _ask(url: str, service: str | None, deadline: float) -> list[Described]:
-    def remaining() -> float:
-        return deadline - time.monotonic()
-
-    async with connect(url, credentials=credentials()) as client:
-        try:
-            names = [service] if service is not None else await list_services(client, remaining())
-            return [await describe(client, name, remaining()) for name in names]
-        except NotDescribed as error:
-            raise Failed(f"{url} does not tell what it serves: {error}") from None
 
 
 def _stub(url: str, service: Described) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import attrs
 
 from ..protocols.rpc import ExtensionsMissing, Flow, StatusCode
-from ..services.rpc import Client, RpcError
+from ..services.rpc import Client, RpcError, connect
+from .credentials import credentials
+from .output import Failed
 
 _STREAM = re.compile(r"Async(?:Iterator|Iterable|Generator)(?:\[(?P<item>.*?)(?:, None)?\])?")
 _NOT_DESCRIBED = (StatusCode.UNIMPLEMENTED, StatusCode.PERMISSION_DENIED, StatusCode.UNAUTHENTICATED)
@@ -107,6 +110,31 @@ class Described:
     doc: str
     methods: dict[str, Method]
     raw: dict[str, Any]
+
+
+async def describe_node(url: str, service: str | None, timeout: float) -> list[Described]:
+    """What a node serves.
+
+    Args:
+        url: Where it is.
+        service: The one to describe, or None for all.
+        timeout: Seconds for all of it.
+
+    Raises:
+        Failed: The node does not tell.
+        RpcError: It could not be asked.
+    """
+    deadline = time.monotonic() + timeout
+
+    def remaining() -> float:
+        return deadline - time.monotonic()
+
+    async with connect(url, credentials=credentials()) as client:
+        try:
+            names = [service] if service is not None else await list_services(client, remaining())
+            return [await describe(client, name, remaining()) for name in names]
+        except NotDescribed as error:
+            raise Failed(f"{url} does not tell what it serves: {error}") from None
 
 
 async def list_services(client: Client, timeout: float | None) -> list[str]:

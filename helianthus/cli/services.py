@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import click
 
-from ..services.rpc import connect
-from .credentials import credentials
-from .described import Described, NotDescribed, describe, list_services
+from .described import Described, describe_node
 from .options import some_seconds, url
-from .output import Failed, printable, table_console
+from .output import printable, table_console
 from .running import run_client
 from .values import to_json
 
@@ -29,7 +25,7 @@ from .values import to_json
 )
 def command(url: str, service: str | None, as_json: bool, timeout: float) -> None:
     """List the services of the node at URL, with their methods; or one SERVICE in full."""
-    found = run_client(lambda: _ask(url, service, time.monotonic() + timeout))
+    found = run_client(lambda: describe_node(url, service, timeout))
     if as_json:
         click.echo(to_json([one.raw for one in found], only_ascii=True))
         return
@@ -37,18 +33,6 @@ def command(url: str, service: str | None, as_json: bool, timeout: float) -> Non
         if number:
             click.echo()
         _show(one, full=service is not None)
-
-
-async def _ask(url: str, service: str | None, deadline: float) -> list[Described]:
-    def remaining() -> float:
-        return deadline - time.monotonic()
-
-    async with connect(url, credentials=credentials()) as client:
-        try:
-            names = [service] if service is not None else await list_services(client, remaining())
-            return [await describe(client, name, remaining()) for name in names]
-        except NotDescribed as error:
-            raise Failed(f"{url} does not tell what it serves: {error}") from None
 
 
 def _show(service: Described, *, full: bool) -> None:
