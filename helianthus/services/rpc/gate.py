@@ -8,9 +8,8 @@ take no permit, because they have ended before anything else could begin.
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...drivers.base import Driver
 from ...drivers.pump import Host
@@ -29,6 +28,7 @@ from ...protocols.policies import (
     Verdict,
 )
 from ...protocols.rpc import Flow, StatusCode
+from .call_digest import call_digest
 from .errors import NotRun, RpcError
 from .middleware import Response
 
@@ -177,7 +177,7 @@ class Gate:
 
     def _is_first(self, call: ServedCall, key: Hashable) -> bool:
         """Whether nobody has made this call before; otherwise it is answered, or waits."""
-        fingerprint = _digest(call.request.method, call.request.params)
+        fingerprint = call_digest(call.request.method, call.request.params)
         verdict = self._outcomes.begin(key, fingerprint, call.ticket, self._now())
         if verdict is Attempt.RUN:
             call.key = key
@@ -202,9 +202,3 @@ class Gate:
             reason = f"meta[{IDEMPOTENCY_KEY!r}] must be text of 1 to {MAX_KEY} characters"
             raise NotRun(StatusCode.INVALID_ARGUMENT, reason)
         return (call.identity, key)
-
-
-def _digest(method: str, params: Any) -> bytes:
-    """Tells calls apart, without keeping their parameters."""
-    text = repr((method, params)).encode("utf-8", "backslashreplace")
-    return hashlib.blake2b(text, digest_size=16).digest()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 
 import attrs
 
 from ...protocols.rpc import Flow
+from .call_digest import call_digest
 from .middleware import Middleware, Request, Response
 
 
@@ -36,7 +36,7 @@ class ResponseCache(Middleware):
             raise ValueError(f"max_entries must be 1 or more, got {max_entries}")
         self._methods = dict(methods)
         self._max_entries = max_entries
-        self._entries: dict[bytes, _Entry] = {}
+        self._entries: dict[tuple[str, bytes], _Entry] = {}
 
     def applies(self, method: str) -> bool:
         """Only the methods that were named."""
@@ -69,20 +69,10 @@ class ResponseCache(Middleware):
         if methods is None:
             self._entries.clear()
             return
-        prefixes = {_prefix(method) for method in methods}
-        for key in [key for key in self._entries if key[:_PREFIX] in prefixes]:
+        forgotten = set(methods)
+        for key in [key for key in self._entries if key[0] in forgotten]:
             del self._entries[key]
 
 
-_PREFIX = 8  # bytes of a key that tell the method
-
-
-def _prefix(method: str) -> bytes:
-    return hashlib.blake2b(method.encode(), digest_size=_PREFIX).digest()
-
-
-def _key(request: Request) -> bytes:
-    """Tells calls apart, without keeping their parameters."""
-    params = list(request.params) if isinstance(request.params, tuple) else request.params
-    text = repr(params).encode("utf-8", "backslashreplace")
-    return _prefix(request.method) + hashlib.blake2b(text, digest_size=16).digest()
+def _key(request: Request) -> tuple[str, bytes]:
+    return request.method, call_digest(request.method, request.params)
