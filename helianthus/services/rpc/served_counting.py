@@ -74,9 +74,8 @@ class ServedCounting:
         seconds = self._now() - self._burst_started
         statistics.latency.record_many(seconds, calls)
         statistics.bytes_in += self._burst_in - self._session.requests.bytes
-        statistics.bytes_out += max(
-            0, self._session.output.replies - self._burst_out
-        )  # 0 after a failed connection
+        sent = self._session.output.replies - self._burst_out
+        statistics.bytes_out += max(0, sent)  # where the connection has failed, nothing is left
         if seconds > self._owner.slow_after:
             self._owner.method_slow(self._peer, self._burst_method, seconds)
 
