@@ -28,7 +28,7 @@ from .channel_pool import ONE_CONNECTION, channel_for
 from .context import inherit
 from .errors import RpcError
 from .middleware import Middleware
-from .outgoing_call import ClientMiddleware, OutgoingCall
+from .outgoing_call import ClientMiddleware
 from .peer import Peer
 from .peer_events import PeerEvents
 from .policy_view import BlockingPolicyView
@@ -93,8 +93,7 @@ class BlockingClient(PeerEvents):
             lambda: None,
             self,
         )
-        given = list(middleware)
-        self._middleware = ClientMiddleware(given, self._driver.now, blocking=True) if given else None
+        self._middleware = ClientMiddleware(list(middleware), self._driver.now, blocking=True)
         self._channel.start()
 
     def __enter__(self) -> BlockingClient:
@@ -134,7 +133,7 @@ class BlockingClient(PeerEvents):
                 return self._call(method, params, timeout, token, meta)
             return self._call_by_policy(policy, method, params, timeout, token, meta)
 
-        through = self._through(method, params, timeout, meta, Flow.UNARY)
+        through = self._middleware.begin(method, params, timeout, meta, Flow.UNARY)
         if through is None:
             return call(params, meta)
         return through.run_now(lambda request: call(request.params, request.meta))
@@ -245,7 +244,7 @@ class BlockingClient(PeerEvents):
         begun: list[Call] = []
         for method, *params in calls:
             try:
-                if self._middleware is not None or self._policies.of(method) is not None:
+                if self._middleware.any or self._policies.of(method) is not None:
                     outcomes.append(self.call(method, *params, timeout=timeout, cancel=cancel, meta=meta))
                     continue
                 peer, left = self._usable_peer(method, timeout, token)
@@ -282,7 +281,7 @@ class BlockingClient(PeerEvents):
         """Notify by a policy, or by none; there is nothing to make again."""
         timeout, token = chosen_timeout(policy, timeout), self._relay(cancel)
         wait = policy is not None and policy.wait_for_ready
-        through = self._through(method, params, timeout, meta, Flow.UNARY)
+        through = self._middleware.begin(method, params, timeout, meta, Flow.UNARY)
         if through is None:
             self._notify(method, params, timeout, token, meta, wait=wait)
             return
@@ -332,7 +331,7 @@ class BlockingClient(PeerEvents):
     ) -> BlockingStream:
         """Stream by a policy, or by none."""
         timeout, token = chosen_timeout(policy, timeout), self._relay(cancel)
-        through = self._through(method, params, timeout, meta, Flow.BOTH)
+        through = self._middleware.begin(method, params, timeout, meta, Flow.BOTH)
         stream = StreamCall(method, params, timeout, token, meta, through=through, policy=policy)
         if stream.enter_middleware():
             if policy is not None:
@@ -388,14 +387,6 @@ class BlockingClient(PeerEvents):
         self._channel.close()
         self._turn_until(lambda: not self._channel.open_links)
         self._driver.close()
-
-    def _through(
-        self, method: str, params: Params, timeout: float | None, meta: dict[str, Any] | None, flow: Flow
-    ) -> OutgoingCall | None:
-        """The middleware that a call goes through, or None."""
-        if self._middleware is None:
-            return None
-        return self._middleware.begin(method, params, timeout, meta, flow)
 
     def _usable_peer(
         self, method: str, timeout: float | None, cancel: CancelToken | None, *, wait: bool = False

@@ -31,7 +31,7 @@ from .context import inherit
 from .errors import RpcError
 from .hedged_call import HedgedCall
 from .middleware import Middleware
-from .outgoing_call import ClientMiddleware, OutgoingCall
+from .outgoing_call import ClientMiddleware
 from .peer import Peer
 from .peer_events import PeerEvents
 from .policy_view import PolicyView
@@ -93,7 +93,7 @@ class Client(PeerEvents):
         self._methods = method_table(services, types=self._options.types)
         self._driver = driver
         given = list(middleware)
-        self._middleware = ClientMiddleware(given, self._now) if given else None
+        self._middleware = ClientMiddleware(given, self._now)
         self._policies = ClientPolicies(policies) if policies else None
         self._throttle = retry_throttle or RetryThrottle()
         self._goes_slowly = bool(given or policies)
@@ -184,7 +184,7 @@ class Client(PeerEvents):
     ) -> Coroutine[Any, Any, Any]:
         """Call by a policy, or by none."""
         timeout = chosen_timeout(policy, timeout)
-        through = self._through(method, params, timeout, meta, Flow.UNARY)
+        through = self._middleware.begin(method, params, timeout, meta, Flow.UNARY)
         if through is None:
             return self._call_inside(policy, method, params, timeout, cancel, meta)
         return through.run(
@@ -253,14 +253,6 @@ class Client(PeerEvents):
             return peer.start_call(method, params, timeout, meta)
         except RpcError:  # raised again by the next attempt, unless this connection has just ended
             return None
-
-    def _through(
-        self, method: str, params: Params, timeout: float | None, meta: dict[str, Any] | None, flow: Flow
-    ) -> OutgoingCall | None:
-        """The middleware that a call goes through, or None."""
-        if self._middleware is None:
-            return None
-        return self._middleware.begin(method, params, timeout, meta, flow)
 
     async def _call_with_room(
         self,
@@ -331,7 +323,7 @@ class Client(PeerEvents):
             peer, _ = await self._usable_peer(method, timeout, cancel, wait=wait)
             peer.start_notification(method, params, meta)
 
-        through = self._through(method, params, timeout, meta, Flow.UNARY)
+        through = self._middleware.begin(method, params, timeout, meta, Flow.UNARY)
         if through is None:
             await notify(params, meta)
             return
@@ -363,7 +355,7 @@ class Client(PeerEvents):
     ) -> StreamCall:
         """Stream by a policy, or by none."""
         timeout = chosen_timeout(policy, timeout)
-        through = self._through(method, params, timeout, meta, Flow.BOTH)
+        through = self._middleware.begin(method, params, timeout, meta, Flow.BOTH)
         return StreamCall(method, params, timeout, cancel, meta, self, through, policy)
 
     def with_policy(self, policy: CallPolicy) -> PolicyView:

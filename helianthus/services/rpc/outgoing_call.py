@@ -37,10 +37,17 @@ class ClientMiddleware:
         self._now = now
         self._chains: dict[str, Chain | None] = {}
 
+    @property
+    def any(self) -> bool:
+        """Whether there is any."""
+        return bool(self._middleware)
+
     def begin(
         self, method: str, params: Params, timeout: float | None, meta: dict[str, Any] | None, flow: Flow
     ) -> OutgoingCall | None:
         """Prepare a call; None where no middleware applies to it."""
+        if not self._middleware:
+            return None
         chains = self._chains
         if method not in chains:
             if len(chains) >= _MAX_METHODS:
