@@ -90,7 +90,7 @@ def main(
             field = prepare(families, Path(directory))
         except NotCompiled as reason:
             raise click.ClickException(
-                f"the echo load cannot be compiled: {reason}; try --only rpc"
+                f"a load of the echo families cannot be compiled: {reason}; try --only rpc"
             ) from None
         if words:
             field = [entry for entry in field if matches(entry.contestant.name, words)]

@@ -12,11 +12,15 @@ class Family(enum.Enum):
     """A kind of work with its own contestants."""
 
     ECHO = "echo"
+    DATAGRAMS = "datagrams"
     RPC = "rpc"
     STREAMS = "streams"
     PAYLOADS = "payloads"
     CONNECTIONS = "connections"
     MIDDLEWARE = "middleware"
+    TLS = "tls"
+    SOCKETS = "sockets"
+    SLOW_READER = "slow-reader"
 
 
 class Placement(enum.Enum):
@@ -35,6 +39,7 @@ class Work(enum.Enum):
     TOTAL = "total"
     ECHO_ITEMS = "echo-items"
     CONNECTIONS = "connections"
+    SLOW_READER = "slow-reader"
 
 
 @attrs.frozen
@@ -78,6 +83,24 @@ class EchoCase:
 
 
 @attrs.frozen
+class DatagramCase:
+    """Datagrams that come back unchanged over UDP.
+
+    Attributes:
+        size: Bytes of a datagram.
+        in_flight: Datagrams under way; each that comes back is followed by the next.
+    """
+
+    name: str
+    size: int
+    in_flight: int
+    placement: Placement
+    family: Family = Family.DATAGRAMS
+    measures: Sequence[Measure] = (Measure("datagrams/s"),)
+    spare: int = 30
+
+
+@attrs.frozen
 class RpcCase:
     """Calls from one client process to one server process.
 
@@ -97,7 +120,54 @@ class RpcCase:
     spare: int = 30
 
 
-Case = EchoCase | RpcCase
+@attrs.frozen
+class TlsCase:
+    """An echo over TLS, or connections that are made one after the other.
+
+    Attributes:
+        work: As the client's program calls it.
+        connections: How many at once.
+        size: Bytes of a message.
+        depth: Messages under way on each connection.
+    """
+
+    name: str
+    work: str
+    placement: Placement
+    measures: Sequence[Measure]
+    connections: int = 1
+    size: int = 1
+    depth: int = 1
+    family: Family = Family.TLS
+    spare: int = 30
+
+
+class SocketWork(enum.Enum):
+    """What a client of the contestants with sockets does."""
+
+    ECHO = "echo"
+    ONE_WAY = "one-way"
+
+
+@attrs.frozen
+class SocketCase:
+    """Bytes over one connection, through sockets that are awaited, by the same library at both ends.
+
+    Attributes:
+        size: Bytes that are sent at once.
+        spare: As of `RpcCase`.
+    """
+
+    name: str
+    work: SocketWork
+    size: int
+    placement: Placement
+    measures: Sequence[Measure]
+    family: Family = Family.SOCKETS
+    spare: int = 30
+
+
+Case = EchoCase | DatagramCase | RpcCase | TlsCase | SocketCase
 
 PAYLOAD = 64 * 1024
 """Bytes of a large payload."""
@@ -113,11 +183,31 @@ OF_CONNECTIONS = (
     Measure("calls/s", "active", "one call in flight on each"),
 )
 
+FLOOD_TOTAL = 1024**3
+"""Bytes that are offered to a peer that never reads."""
+
+FLOOD_RATE = 256 * 1024**2
+"""Bytes a second of that; to make them takes a server a sixth of a core."""
+
+OF_SLOW_READER = (
+    Measure("MiB", "memory", "memory", less_is_better=True, compared=False, scale=1 / 1024**2),
+    Measure("calls/s", "alone", "neighbours alone", compared=False),
+    Measure("calls/s", "beside", "neighbours beside", compared=False),
+    Measure("%", "kept", "neighbours keep", compared=False, scale=100.0),
+)
+
 ECHO_CASES: Sequence[EchoCase] = (
     EchoCase("64 B, one at a time", 1, 64, 1, Placement.ONE_CORE),
     EchoCase("64 B, one at a time", 1, 64, 1, Placement.TWO_CORES),
     EchoCase("1 KiB on 50 connections", 50, 1024, 1, Placement.TWO_CORES),
     EchoCase("64 KiB on 4 connections, 4 deep", 4, 64 * 1024, 4, Placement.TWO_CORES),
+)
+
+DATAGRAM_CASES: Sequence[DatagramCase] = tuple(
+    DatagramCase(f"{size:,} B, {name}", size, in_flight, placement)
+    for placement in (Placement.ONE_CORE, Placement.TWO_CORES)
+    for size in (64, 1200)
+    for name, in_flight in (("one at a time", 1), ("64 in flight", 64))
 )
 
 RPC_CASES: Sequence[RpcCase] = tuple(
@@ -139,9 +229,39 @@ PAYLOAD_CASES: Sequence[RpcCase] = (
     RpcCase("64 KiB, 8 in flight", Work.MIRROR, 8, Placement.TWO_CORES, Family.PAYLOADS, MEGABYTES),
 )
 
+TLS_CASES: Sequence[TlsCase] = (
+    TlsCase("64 KiB on 4 connections, 4 deep", "echo", Placement.TWO_CORES, MEGABYTES, 4, PAYLOAD, 4),
+    TlsCase("64 KiB on 4 connections, 4 deep", "echo", Placement.ONE_CORE, MEGABYTES, 4, PAYLOAD, 4),
+    TlsCase("64 B, one at a time", "echo", Placement.ONE_CORE, (Measure("messages/s"),), 1, 64, 1),
+    TlsCase("full handshakes", "handshakes", Placement.ONE_CORE, (Measure("connections/s"),)),
+    TlsCase("resumed handshakes", "resumed", Placement.ONE_CORE, (Measure("connections/s"),)),
+)
+
 MIDDLEWARE_CASES: Sequence[RpcCase] = tuple(
     RpcCase(name, Work.ADD, in_flight, Placement.ONE_CORE, Family.MIDDLEWARE, CALLS)
     for name, in_flight in (("one at a time", 1), ("64 in flight", 64))
+)
+
+SOCKET_CASES: Sequence[SocketCase] = tuple(
+    case
+    for placement in (Placement.ONE_CORE, Placement.TWO_CORES)
+    for case in (
+        SocketCase("64 B there and back", SocketWork.ECHO, 64, placement, (Measure("messages/s"),)),
+        SocketCase("64 KiB one way", SocketWork.ONE_WAY, PAYLOAD, placement, MEGABYTES),
+    )
+)
+
+
+SLOW_READER_CASES: Sequence[RpcCase] = (
+    RpcCase(
+        "1 GiB never read",
+        Work.SLOW_READER,
+        10,
+        Placement.TWO_CORES,
+        Family.SLOW_READER,
+        OF_SLOW_READER,
+        spare=90,
+    ),
 )
 
 
@@ -164,10 +284,14 @@ def cases_of(families: Sequence[Family], connections: int = CONNECTIONS) -> list
     )
     every: tuple[Case, ...] = (
         *ECHO_CASES,
+        *DATAGRAM_CASES,
         *RPC_CASES,
         *STREAM_CASES,
         *PAYLOAD_CASES,
         many,
         *MIDDLEWARE_CASES,
+        *TLS_CASES,
+        *SOCKET_CASES,
+        *SLOW_READER_CASES,
     )
     return [case for case in every if case.family in families]

@@ -27,7 +27,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { RING = 1048573, CHUNK = 256 * 1024, STRIDE = 7919, MAX_CONNECTIONS = 1000, DRAIN_SECONDS = 5 };
+enum { CHUNK = 256 * 1024, MAX_CONNECTIONS = 1000, DRAIN_SECONDS = 5 };
+
+#define RING_REPEATS CHUNK
+#include "load_ring.h"
 
 struct connection {
     uint64_t origin;         /* where on the ring this stream began */
@@ -35,34 +38,11 @@ struct connection {
     uint64_t answered;       /* whole messages */
 };
 
-static char ring[RING + CHUNK]; /* the last CHUNK bytes repeat the first, so that no access wraps */
 static char incoming[CHUNK];
 static struct connection peers[MAX_CONNECTIONS];
 static struct pollfd polled[MAX_CONNECTIONS];
 static uint64_t message, depth, total;
 static double started, ended; /* of the measured time, once known */
-
-static void fail(const char *what) {
-    perror(what);
-    exit(1);
-}
-
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
-static void fill_ring(void) {
-    uint64_t state = 0x9e3779b97f4a7c15u; /* xorshift64: Marsaglia, "Xorshift RNGs", 2003 */
-    for (size_t i = 0; i < RING; i++) {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        ring[i] = (char)(state >> 24);
-    }
-    memcpy(ring + RING, ring, CHUNK);
-}
 
 static int open_connection(const struct sockaddr_in *address) {
     int one = 1;

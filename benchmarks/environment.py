@@ -24,6 +24,7 @@ PACKAGES: Sequence[str] = (
     "rpyc",
     "pyzmq",
     "thriftpy2",
+    "trio",
     "attrs",
 )
 

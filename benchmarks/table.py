@@ -13,11 +13,15 @@ from benchmarks.rounds import Series
 
 TITLES = {
     Family.ECHO: "Echo over TCP",
+    Family.DATAGRAMS: "Echo over UDP",
     Family.RPC: "add(a, b) over TCP",
     Family.STREAMS: "Streams of numbers",
     Family.PAYLOADS: "Large payloads, there and back",
     Family.CONNECTIONS: "Many connections",
-    Family.MIDDLEWARE: "What policies cost: add(a, b), epoll",
+    Family.MIDDLEWARE: "What policies cost: add(a, b), on epoll",
+    Family.TLS: "Echo over TLS 1.3, and handshakes",
+    Family.SOCKETS: "Sockets that are awaited",
+    Family.SLOW_READER: "A peer that never reads, ten that call",
 }
 
 

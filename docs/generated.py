@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from helianthus.protocols import framing, policies, pool, rpc
+from helianthus.protocols import byte_stream, dtls, framing, policies, pool, proxy_header, rpc, tls
 from helianthus.protocols.rpc.session_state import SESSION_TRANSITIONS, SessionInput, SessionState
 
 
@@ -24,6 +24,20 @@ def write_all(place: Path) -> None:
         "keep-alive": fields_of(rpc.KeepAlive),
         "rpc-states": transitions(SESSION_TRANSITIONS, SessionState, SessionInput),
         "framing-states": transitions(framing.TRANSITIONS, framing.FramingState, framing.FramingInput),
+        "proxy-header-states": transitions(
+            proxy_header.PROXY_HEADER_TRANSITIONS,
+            proxy_header.ProxyHeaderState,
+            proxy_header.ProxyHeaderInput,
+        ),
+        "dtls-states": transitions(
+            dtls.ASSOCIATION_TRANSITIONS, dtls.AssociationState, dtls.AssociationInput
+        ),
+        "dtls-options": fields_of(dtls.DtlsOptions),
+        "tls-states": transitions(tls.TLS_TRANSITIONS, tls.TlsState, tls.TlsInput),
+        "byte-stream-states": transitions(
+            byte_stream.BYTE_STREAM_TRANSITIONS, byte_stream.ByteStreamState, byte_stream.ByteStreamInput
+        ),
+        "byte-stream-limits": fields_of(byte_stream.ByteStreamLimits),
         "retry-states": transitions(policies.RETRY_TRANSITIONS, policies.RetryState, policies.RetryInput),
         "retry-policy": fields_of(policies.RetryPolicy),
         "hedging-policy": fields_of(policies.HedgingPolicy),
@@ -54,6 +68,8 @@ def fields_of(kind: type[Any]) -> str:
 def _default(value: object) -> str:
     if value is attrs.NOTHING:
         return "(must be given)"
+    if isinstance(value, enum.Enum):
+        return f'"{value.value}"'
     return f"{value:,}" if type(value) in (int, float) else str(value)
 
 

@@ -1,7 +1,16 @@
 """Helianthus: network services on sans-I/O protocol machines with swappable drivers."""
 
+from typing import TYPE_CHECKING, Any
+
 from .drivers.base import Driver
+from .drivers.buffer_statistics import BufferLeak, BufferStatistics
+from .drivers.buffers import BufferPool
 from .drivers.choose import driver, run
+from .drivers.lease import Lease
+from .drivers.link_options import Fairness, LinkOptions
+from .drivers.link_statistics import DriverStatistics, LinkStatistics
+from .drivers.recordings import Recordings
+from .drivers.unix_socket import PeerCredentials
 from .protocols.auth import Identity, Rules
 from .protocols.policies import (
     AdmissionLimits,
@@ -14,6 +23,9 @@ from .protocols.policies import (
 )
 from .protocols.pool import PoolOptions
 from .protocols.rpc import CallStatistics, KeepAlive, RpcLimits, StatisticsTable, StatusCode, TypeRegistry
+from .protocols.slow_consumer import SlowConsumerPolicy
+from .protocols.tls import Certificate
+from .services.cancel import CancelToken
 from .services.rpc import (
     Authentication,
     Authenticator,
@@ -23,7 +35,6 @@ from .services.rpc import (
     CallLog,
     CallMetrics,
     CallPolicy,
-    CancelToken,
     Client,
     ConnectionInfo,
     Credentials,
@@ -36,7 +47,6 @@ from .services.rpc import (
     Request,
     Response,
     ResponseCache,
-    RpcCollector,
     RpcError,
     Server,
     ServerStatistics,
@@ -49,6 +59,11 @@ from .services.rpc import (
     current_call,
     method,
 )
+from .services.scope import CancelScope, cancel_scope
+from .services.tls import ClientTls, ServerTls, TlsFilesUnusable
+
+if TYPE_CHECKING:
+    from .services.rpc.prometheus import RpcCollector
 
 __version__ = "0.1.0"
 
@@ -58,29 +73,42 @@ __all__ = [
     "Authenticator",
     "BearerToken",
     "BlockingClient",
+    "BufferLeak",
+    "BufferPool",
+    "BufferStatistics",
     "CallContext",
     "CallLog",
     "CallMetrics",
     "CallPolicy",
     "CallStatistics",
+    "CancelScope",
     "CancelToken",
+    "Certificate",
     "Client",
+    "ClientTls",
     "ConcurrencyLimit",
     "ConnectionInfo",
     "Credentials",
     "Driver",
+    "DriverStatistics",
     "Evidence",
+    "Fairness",
     "HedgingPolicy",
     "IdempotencyLimits",
     "Identity",
     "KeepAlive",
+    "Lease",
+    "LinkOptions",
+    "LinkStatistics",
     "Middleware",
     "Peer",
+    "PeerCredentials",
     "PeerStatistics",
     "PoolOptions",
     "Proceed",
     "Rate",
     "RateLimit",
+    "Recordings",
     "Request",
     "Response",
     "ResponseCache",
@@ -92,13 +120,17 @@ __all__ = [
     "Rules",
     "Server",
     "ServerStatistics",
+    "ServerTls",
     "Service",
     "SharedSecret",
+    "SlowConsumerPolicy",
     "StatisticsTable",
     "StatusCode",
     "StreamCall",
+    "TlsFilesUnusable",
     "TokenAuthenticator",
     "TypeRegistry",
+    "cancel_scope",
     "connect",
     "connect_sync",
     "current_call",
@@ -106,3 +138,12 @@ __all__ = [
     "method",
     "run",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what few use and what is slow to load."""
+    if name == "RpcCollector":
+        from .services.rpc.prometheus import RpcCollector
+
+        return RpcCollector
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,7 +15,7 @@ import click
 from .. import __version__
 from .output import INTERRUPTED, let_go_of_stdout
 
-_COMMANDS = ("bench", "call", "can", "describe", "drivers", "serve", "services")
+_COMMANDS = ("bench", "call", "can", "describe", "drivers", "replay", "serve", "services")
 
 
 class _Commands(click.Group):

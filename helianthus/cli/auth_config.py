@@ -12,7 +12,7 @@ alice = "…"
 bob = "…"
 
 [auth.groups]
-staff = ["alice", "bob"]
+staff = ["alice", "bob", "cert:carol"]   # whoever has the certificate with the common name carol
 ```
 
 What is secret in it is never repeated in a message.
@@ -26,7 +26,7 @@ from typing import Any
 
 import attrs
 
-from ..protocols.auth import Identity, Rule, Rules, check_secret
+from ..protocols.auth import CERTIFICATE, Identity, Rule, Rules, check_secret
 from ..services.rpc import Authentication, TokenAuthenticator
 from .output import Misconfigured
 
@@ -58,7 +58,10 @@ class AuthConfig:
     def authentication(self) -> Authentication:
         """What a server is to be given."""
         tokens = {token: self.identity(name) for name, token in self.tokens.items()}
-        groups = {name: self.groups_of(name) for name in self.secrets}
+        by_certificate = [
+            name for members in self.groups.values() for name in members if name.startswith(CERTIFICATE)
+        ]
+        groups = {name: self.groups_of(name) for name in (*self.secrets, *by_certificate)}
         return Authentication(
             [TokenAuthenticator(tokens)] if tokens else [],
             secrets=self.secrets,

@@ -17,6 +17,7 @@ from ..drivers.choose import running_driver
 from ..protocols.rpc import Flow, StatusCode
 from ..protocols.rpc.load import Load
 from ..services.rpc import Client, RpcError, connect
+from ..services.tls import ClientTls
 from .call import read_arguments
 from .credentials import credentials
 from .described import NotDescribed, describe
@@ -26,10 +27,12 @@ from .options import rate, some_seconds, url
 from .output import Failed
 from .running import run_client
 from .stopping import StopSignals
+from .tls_options import tls_options
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+_NOT_TOLD = ("params", "plain", "tls")  # of a test, in its results
 _LOOK = 0.1  # seconds between two looks at the progress
 
 
@@ -46,6 +49,7 @@ class _Test:
     rate: float | None
     timeout: float
     plain: bool
+    tls: ClientTls | None
 
 
 @click.command(
@@ -94,6 +98,7 @@ class _Test:
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object, for machines; times in seconds."
 )
+@tls_options
 def command(
     url: str,
     method: str,
@@ -106,6 +111,7 @@ def command(
     driver: str | None,
     plain: bool,
     as_json: bool,
+    tls: ClientTls | None,
 ) -> None:
     r"""Call METHOD of the node at URL again and again, and tell how long it takes.
 
@@ -138,6 +144,7 @@ def command(
         rate=rate,
         timeout=timeout,
         plain=plain,
+        tls=tls,
     )
     results = run_client(lambda: _measure(test), driver)
     if as_json:
@@ -153,7 +160,7 @@ async def _measure(test: _Test) -> dict[str, Any]:
     async with contextlib.AsyncExitStack() as stack:
         clients = [
             await stack.enter_async_context(
-                connect(test.url, extensions=not test.plain, credentials=credentials())
+                connect(test.url, extensions=not test.plain, credentials=credentials(), tls=test.tls)
             )
             for _ in range(test.connections)
         ]
@@ -162,7 +169,7 @@ async def _measure(test: _Test) -> dict[str, Any]:
         load = Load(time.monotonic(), test.duration, test.rate)
         with StopSignals(running_driver().post) as stop, _progress(load):
             await run_load(load, calls, stop.wanted)
-    plan = {name: value for name, value in attrs.asdict(test).items() if name not in ("params", "plain")}
+    plan = attrs.asdict(test, recurse=False, filter=lambda field, _: field.name not in _NOT_TOLD)
     return {**plan, "driver": running_driver().name, **load.summary()}
 
 

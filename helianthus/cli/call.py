@@ -13,12 +13,14 @@ import click
 
 from ..protocols.rpc import Flow, StatusCode
 from ..services.rpc import Client, RpcError, StreamCall, connect
+from ..services.tls import ClientTls
 from .credentials import credentials
 from .described import Method, NotDescribed, describe
 from .items import read_items
 from .options import some_seconds, url
 from .output import Failed, Misconfigured
 from .running import run_client
+from .tls_options import tls_options
 from .values import AnyTypes, NotJson, from_json, to_json
 
 _RESERVED = ("cancel", "meta", "timeout")  # keywords that `Client.call` takes for itself
@@ -35,6 +37,7 @@ class _Request:
     items: IO[bytes] | None
     deadline: float | None
     plain: bool
+    tls: ClientTls | None
 
     def remaining(self) -> float | None:
         """Seconds until the deadline."""
@@ -62,6 +65,7 @@ class _Request:
     help="Send each line of FILE, a JSON value, as a stream item, as it comes; - is standard input.",
 )
 @click.option("--plain", is_flag=True, help="The server knows plain MessagePack-RPC only: do not ask it.")
+@tls_options
 def command(
     url: str,
     method: str,
@@ -70,6 +74,7 @@ def command(
     timeout: float | None,
     items: IO[bytes] | None,
     plain: bool,
+    tls: ClientTls | None,
 ) -> None:
     r"""Call METHOD of the node at URL, and print its result as JSON.
 
@@ -100,6 +105,7 @@ def command(
         items=items,
         deadline=None if timeout is None else time.monotonic() + timeout,
         plain=plain,
+        tls=tls,
     )
     run_client(lambda: _call(request))
 
@@ -153,7 +159,11 @@ def _hint(text: str, error: ValueError) -> str:
 
 async def _call(request: _Request) -> None:
     async with connect(
-        request.url, extensions=not request.plain, types=AnyTypes(), credentials=credentials()
+        request.url,
+        extensions=not request.plain,
+        types=AnyTypes(),
+        credentials=credentials(),
+        tls=request.tls,
     ) as client:
         described = None if request.plain else await _describe(client, request)
         if request.items is not None and described is not None and not described.flow & Flow.FROM_CALLER:

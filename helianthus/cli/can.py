@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ..protocols.auth import ANONYMOUS
+from ..protocols.auth import ANONYMOUS, CERTIFICATE
 from .auth_config import AuthConfig
 from .config import read_config
 from .output import printable
@@ -39,7 +39,8 @@ def command(who: str, method: str, config: Path | None, named: Path | None) -> N
     groups = f" (in {', '.join(sorted(identity.groups))})" if identity and identity.groups else ""
     may = "may" if verdict.allowed else "may not"
     click.echo(printable(f"{who}{groups} {may} call {method}: {verdict.reason}"))
-    if identity is not None and who not in auth.tokens and who not in auth.secrets:
+    known = who in auth.tokens or who in auth.secrets or who.startswith(CERTIFICATE)
+    if identity is not None and not known:
         click.echo(printable(f"(the file has no token and no secret for {who})"))
     sys.exit(0 if verdict.allowed else 1)
 

@@ -9,7 +9,8 @@ driver = "auto"
 grace = 30.0
 ```
 
-`auth_config.py` has the table `auth`.
+`auth_config.py` has the table `auth`, `tls_config.py` the table `tls`, and `listen_config.py` what else
+can be said of an address.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import difflib
 import json
 import math
 import re
-import reprlib
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -26,9 +26,11 @@ from typing import Any
 
 import attrs
 
-from ..drivers.address import Address
 from .auth_config import AuthConfig, read_auth
+from .config_values import as_list, found, short
+from .listen_config import ListenSetting, read_listen
 from .output import Misconfigured
+from .tls_config import TlsConfig, read_tls
 
 _SERVICE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -47,17 +49,19 @@ class Config:
 
     Attributes:
         services: As `module:Class`.
-        listen: URLs.
+        listen: Where, and who connects there.
         driver: A driver's name, or None.
         grace: Seconds for calls in flight to finish when the node stops, or None.
         auth: Who is who, and who may call what; None where everybody may.
+        tls: How connections are encrypted.
     """
 
     services: list[Setting] = attrs.field(factory=list)
-    listen: list[Setting] = attrs.field(factory=list)
+    listen: list[ListenSetting] = attrs.field(factory=list)
     driver: Setting | None = None
     grace: float | None = None
     auth: AuthConfig | None = None
+    tls: TlsConfig = attrs.field(factory=TlsConfig)
 
 
 def read_config(path: Path) -> Config:
@@ -80,7 +84,7 @@ def service_setting(where: str, value: Any) -> Setting:
     """Check the form of a service's name."""
     if not isinstance(value, str) or not _SERVICE.fullmatch(value):
         raise Misconfigured(
-            f'{_found(where, value)} names no service; write it as "module:Class", '
+            f'{found(where, value)} names no service; write it as "module:Class", '
             'such as "calculator:Calculator"'
         )
     return Setting(value, where)
@@ -101,7 +105,7 @@ def _parse(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # both parsers' errors are ValueErrors; so is bad UTF-8
         raise Misconfigured(f"{path}: is no valid {path.suffix[1:].upper()}: {error}") from None
     if not isinstance(given, dict):
-        raise Misconfigured(f"{path}: must hold an object with keys, not {_short(given)}")
+        raise Misconfigured(f"{path}: must hold an object with keys, not {short(given)}")
     return given
 
 
@@ -114,57 +118,28 @@ def _unknown(key: str) -> str:
 def _services(where: str, value: Any) -> list[Setting]:
     return [
         service_setting(f"{where}[{i}]", one)
-        for i, one in enumerate(_list(where, value, "calculator:Calculator"))
+        for i, one in enumerate(as_list(where, value, "calculator:Calculator"))
     ]
-
-
-def _addresses(where: str, value: Any) -> list[Setting]:
-    found = []
-    for i, one in enumerate(_list(where, value, "tcp://127.0.0.1:7070")):
-        place = f"{where}[{i}]"
-        if not isinstance(one, str):
-            raise Misconfigured(f"{_found(place, one)} is no URL; write it as tcp://host:port")
-        try:
-            Address.parse(one)
-        except ValueError as error:
-            raise Misconfigured(f"{place}: {error}") from None
-        found.append(Setting(one, place))
-    return found
-
-
-def _list(where: str, value: Any, example: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise Misconfigured(f'{_found(where, value)} is no list; write it as ["{example}"]')
-    return value
 
 
 def _name(where: str, value: Any) -> Setting:
     if not isinstance(value, str) or not value:
-        raise Misconfigured(f'{_found(where, value)} is no driver\'s name; write "auto"')
+        raise Misconfigured(f'{found(where, value)} is no driver\'s name; write "auto"')
     return Setting(value, where)
 
 
 def _seconds(where: str, value: Any) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value < 0:
-        raise Misconfigured(f"{_found(where, value)} is no number of seconds; write 0 or more, such as 30.0")
+        raise Misconfigured(f"{found(where, value)} is no number of seconds; write 0 or more, such as 30.0")
     return float(value)
-
-
-def _found(where: str, value: Any) -> str:
-    return f"{where} = {_short(value)}"
-
-
-def _short(value: Any) -> str:
-    short = reprlib.Repr()
-    short.maxstring = 100
-    return short.repr(value)
 
 
 _KEYS: dict[str, Callable[[str, Any], Any]] = {
     "auth": read_auth,
+    "tls": read_tls,
     "services": _services,
-    "listen": _addresses,
+    "listen": read_listen,
     "driver": _name,
     "grace": _seconds,
 }

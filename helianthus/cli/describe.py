@@ -6,11 +6,13 @@ import textwrap
 
 import click
 
+from ..services.tls import ClientTls
 from .described import Described, Method, describe_node
 from .options import some_seconds, url
 from .output import Failed, printable
 from .running import run_client
 from .stub import StubImpossible, write_stub
+from .tls_options import tls_options
 
 _INDENT = "    "
 
@@ -27,7 +29,8 @@ _INDENT = "    "
     show_default=True,
     help="For all of it.",
 )
-def command(url: str, service: str | None, python: bool, timeout: float) -> None:
+@tls_options
+def command(url: str, service: str | None, python: bool, timeout: float, tls: ClientTls | None) -> None:
     r"""Describe the services of the node at URL, or one SERVICE: its methods as they are called.
 
     With --python, print a module with two classes: Calculator, say, for an async client, and
@@ -39,7 +42,7 @@ def command(url: str, service: str | None, python: bool, timeout: float) -> None
     """
     if python and service is None:
         raise click.UsageError("--python writes the stub of one service; name it after the URL")
-    found = run_client(lambda: describe_node(url, service, timeout))
+    found = run_client(lambda: describe_node(url, service, timeout, tls))
     if python:
         click.echo(_stub(url, found[0]), nl=False)
     else:

@@ -10,6 +10,7 @@ import attrs
 
 from ..protocols.rpc import ExtensionsMissing, Flow, StatusCode
 from ..services.rpc import Client, RpcError, connect
+from ..services.tls import ClientTls
 from .credentials import credentials
 from .output import Failed
 
@@ -112,13 +113,16 @@ class Described:
     raw: dict[str, Any]
 
 
-async def describe_node(url: str, service: str | None, timeout: float) -> list[Described]:
+async def describe_node(
+    url: str, service: str | None, timeout: float, tls: ClientTls | None
+) -> list[Described]:
     """What a node serves.
 
     Args:
         url: Where it is.
         service: The one to describe, or None for all.
         timeout: Seconds for all of it.
+        tls: How to encrypt.
 
     Raises:
         Failed: The node does not tell.
@@ -129,7 +133,7 @@ async def describe_node(url: str, service: str | None, timeout: float) -> list[D
     def remaining() -> float:
         return deadline - time.monotonic()
 
-    async with connect(url, credentials=credentials()) as client:
+    async with connect(url, credentials=credentials(), tls=tls) as client:
         try:
             names = [service] if service is not None else await list_services(client, remaining())
             return [await describe(client, name, remaining()) for name in names]

@@ -13,9 +13,30 @@ from .output import Misconfigured, table_console
 
 
 @click.command("drivers", short_help="List the drivers, and which would be used.")
-@click.option("--json", "as_json", is_flag=True, help="Print an array of drivers, for machines.")
-def command(as_json: bool) -> None:
-    """List the drivers, the fastest first: which work here, and which would be used."""
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+@click.option("--selftest", is_flag=True, help="Run the conformance suite on each of them instead.")
+@click.option("-k", "expression", metavar="EXPRESSION", default="", help="Only cases that fit, as in pytest.")
+@click.option(
+    "--platform",
+    "platforms",
+    metavar="MODULE:CLASS",
+    multiple=True,
+    help="Test a driver of yours, too; see the documentation of drivers. May be repeated.",
+)
+def command(as_json: bool, selftest: bool, expression: str, platforms: tuple[str, ...]) -> None:
+    """List the drivers, the fastest first: which work here, and which would be used.
+
+    With --selftest: run the conformance suite on every driver that works here, and print what became
+    of each case. Ends with exit code 1 if one failed. The suite needs pytest.
+    """
+    if selftest:
+        from .selftest import run
+
+        if not run(expression, platforms, as_json=as_json):
+            raise click.exceptions.Exit(1)
+        return
+    if expression or platforms:
+        raise click.UsageError("-k and --platform belong to --selftest")
     try:
         found = available()
     except ValueError as error:  # of the environment variable

@@ -21,16 +21,27 @@ def load_service(setting: Setting) -> Service:
         Misconfigured: There is no such module or class, it is no service, or its code failed.
     """
     what = f"{setting.where}: {setting.value!r}"
+    found = load_attribute(setting)
+    if isinstance(found, type) and issubclass(found, Service):
+        found = _guarded(f"{what}: {setting.value.partition(':')[2]}() failed", found)
+    if not isinstance(found, Service):
+        raise Misconfigured(f"{what} is no service; name a class derived from helianthus.Service")
+    return found
+
+
+def load_attribute(setting: Setting) -> Any:
+    """Import a module and take what it calls by a name, as in `module:name`.
+
+    Raises:
+        Misconfigured: There is no such module or name, or the module's code failed.
+    """
+    what = f"{setting.where}: {setting.value!r}"
     module_name, _, attribute = setting.value.partition(":")
     found: Any = _import(what, module_name)
     for name in attribute.split("."):
         if not hasattr(found, name):
             raise Misconfigured(f"{what}: the module {module_name} has no {attribute}")
         found = getattr(found, name)
-    if isinstance(found, type) and issubclass(found, Service):
-        found = _guarded(f"{what}: {attribute}() failed", found)
-    if not isinstance(found, Service):
-        raise Misconfigured(f"{what} is no service; name a class derived from helianthus.Service")
     return found
 
 

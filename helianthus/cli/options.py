@@ -6,13 +6,13 @@ import math
 
 import click
 
-from ..drivers.address import Address
+from ..services.rpc.addresses import rpc_address
 
 
 def url(value: str) -> str:
     """Check an address, which is kept as the text that it is."""
     try:
-        Address.parse(value)
+        rpc_address(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     return value

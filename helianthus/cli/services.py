@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
+from ..services.tls import ClientTls
 from .described import Described, describe_node
 from .options import some_seconds, url
 from .output import printable, table_console
 from .running import run_client
+from .tls_options import tls_options
 from .values import to_json
 
 
@@ -23,9 +25,10 @@ from .values import to_json
     show_default=True,
     help="For all of it.",
 )
-def command(url: str, service: str | None, as_json: bool, timeout: float) -> None:
+@tls_options
+def command(url: str, service: str | None, as_json: bool, timeout: float, tls: ClientTls | None) -> None:
     """List the services of the node at URL, with their methods; or one SERVICE in full."""
-    found = run_client(lambda: describe_node(url, service, timeout))
+    found = run_client(lambda: describe_node(url, service, timeout, tls))
     if as_json:
         click.echo(to_json([one.raw for one in found], only_ascii=True))
         return

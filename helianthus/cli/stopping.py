@@ -6,6 +6,10 @@ drop it where it meets them in a callback, so the serving task is cancelled as w
 
 Python's own signal handlers are used, not those of an event loop, because they run while a method
 blocks the loop, and on every platform and driver; `post` then wakes the driver.
+
+A handler runs between two steps of Python. A signal that arrives after the last of them and before the
+wait of the loop has begun would be looked at when something else ends the wait, which may be never. So
+the interpreter also writes to a socket that the loop watches.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
@@ -44,9 +49,11 @@ class StopSignals:
         self._asked = False
         self._at_once = False
         self._previous: dict[signal.Signals, Any] = {}
+        self._alarm: tuple[socket.socket, socket.socket] | None = None
 
     def __enter__(self) -> StopSignals:
         self._task = asyncio.current_task()
+        self._end_waits()
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._on_signal)
         return self
@@ -58,6 +65,31 @@ class StopSignals:
             return  # more of Ctrl-C is to change nothing, and the process is about to end
         for number, handler in self._previous.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if self._alarm is not None:
+            signal.set_wakeup_fd(-1)
+            reader, writer = self._alarm
+            asyncio.get_running_loop().remove_reader(reader)
+            reader.close()
+            writer.close()
+
+    def _end_waits(self) -> None:
+        """Have each signal end the wait of the loop, unless the loop sees to that itself."""
+        reader, writer = socket.socketpair()
+        reader.setblocking(False)
+        writer.setblocking(False)
+        others = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        if others == -1:
+            try:
+                asyncio.get_running_loop().add_reader(reader, lambda: reader.recv(4096))
+            except NotImplementedError:  # such a loop has no descriptors to wait for
+                signal.set_wakeup_fd(-1)
+            else:
+                self._alarm = reader, writer
+                return
+        else:  # uvloop's, or that of asyncio's proactor
+            signal.set_wakeup_fd(others, warn_on_full_buffer=False)
+        reader.close()
+        writer.close()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if not self._asked:

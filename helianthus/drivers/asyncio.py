@@ -25,15 +25,19 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from ..protocols.machine import StreamMachine
+from ..protocols.machine import DatagramMachine, StreamMachine
+from ..protocols.timeouts import check_timeout
 from .address import Address
+from .asyncio_datagrams import AsyncioDatagramLink
 from .asyncio_link import AsyncioLink, connect, look_up
 from .asyncio_listener import AsyncioListener
-from .base import Accept, Driver, LinkHandler, Resolved, attempt
+from .base import Accept, DatagramHandler, Driver, LinkHandler, Resolved, attempt
+from .datagram_options import DEFAULT_OPTIONS, DatagramOptions
+from .datagram_socket import open_datagram_socket
 from .errors import from_os_error
 from .names import resolved
 from .pump import Host
-from .timers import Timer, TimerHeap
+from .timers import LONGEST_WAIT, Timer, TimerHeap
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task, TimerHandle
@@ -41,10 +45,10 @@ if TYPE_CHECKING:
 E = TypeVar("E")
 T = TypeVar("T")
 
+_PROACTOR_LOOP: Any = getattr(asyncio, "ProactorEventLoop", ())  # on Windows
 _SETTLE_ROUNDS = 16  # links woken by handlers while settling go again this often in one callback
 _EXTRA_RUNS = 2  # a `stop()` from an earlier poll may still be under way and end the first one
 _ITERATIONS_TO_FREE = 4  # what was cancelled half-way the loop frees without telling us
-_LONGEST_WAIT = 86400.0  # seconds: loops refuse or wrap very long waits; the alarm is set again
 
 
 def uvloop_installed() -> bool:
@@ -83,6 +87,7 @@ class AsyncioDriver(Driver):
                 loop = new_event_loop()
                 self._owns_loop = True
         self.loop = loop
+        self._completes = isinstance(loop, _PROACTOR_LOOP)
         self._context = contextvars.copy_context()
         self._dirty: deque[Host[Any]] = deque()
         self._settle_due = False
@@ -90,6 +95,7 @@ class AsyncioDriver(Driver):
         self._alarm_at = math.inf
         self._links: dict[AsyncioLink[Any], None] = {}  # until their transport is gone
         self._listeners: dict[AsyncioListener, None] = {}
+        self._datagram_links: dict[AsyncioDatagramLink[Any], None] = {}
         self._tasks: set[Task[None]] = set()
         self._work: set[asyncio.Future[Any]] = set()
         self._turning = False  # by poll(), so that the loop is ours to stop
@@ -131,23 +137,43 @@ class AsyncioDriver(Driver):
         async def find() -> None:
             await asyncio.sleep(0)  # an eager task would tell the outcome before this has returned
             try:
-                found, error = resolved(address, await look_up(self.loop, address)), None
+                found, error = await self._find(address), None
             except OSError as failure:
                 found, error = None, from_os_error(failure, str(address))
             self._run_posted(lambda: done(found, error))
 
         self.start_task(find())
 
+    async def _find(self, address: Address) -> list[Address]:
+        return [address] if address.local else resolved(address, await look_up(self.loop, address))
+
     def listen(self, address: Address, accept: Accept) -> AsyncioListener:
         """Accept connections at an address; see `Driver.listen`."""
         self._check_open()
+        if self._completes:
+            from .asyncio_proactor_listener import ProactorListener
+
+            return ProactorListener(self, address, accept)
         return AsyncioListener(self, address, accept)
 
     def connect(self, address: Address, machine: StreamMachine[T], handler: LinkHandler[T]) -> AsyncioLink[T]:
         """Begin to connect; see `Driver.connect`."""
         self._check_open()
-        link = AsyncioLink(self, machine, handler, f"{address.host}:{address.port}")
+        link = self.new_link(machine, handler, address.endpoint)
         link.connect_with(self.start_task(connect(self.loop, address, link)))
+        return link
+
+    def bind(
+        self,
+        address: Address,
+        machine: DatagramMachine[T],
+        handler: DatagramHandler[T],
+        options: DatagramOptions = DEFAULT_OPTIONS,
+    ) -> AsyncioDatagramLink[T]:
+        """Send and receive datagrams at an address; see `Driver.bind`."""
+        self._check_open()
+        link = AsyncioDatagramLink(self, machine, handler, open_datagram_socket(address, options), options)
+        link.wake()
         return link
 
     def in_thread(self, work: Callable[[], T], done: Callable[[T | None, Exception | None], None]) -> None:
@@ -166,6 +192,7 @@ class AsyncioDriver(Driver):
     def poll(self, timeout: float | None = None) -> None:
         """Turn the loop until something was done, at most for `timeout` seconds; see `Driver.poll`."""
         self._check_open()
+        check_timeout(timeout)
         loop = self.loop
         if loop.is_running():
             raise RuntimeError(
@@ -173,7 +200,8 @@ class AsyncioDriver(Driver):
             )
         limit: asyncio.Handle | None = None
         if timeout is not None:
-            limit = loop.call_later(timeout, loop.stop) if timeout > 0 else loop.call_soon(loop.stop)
+            longest = min(timeout, LONGEST_WAIT)
+            limit = loop.call_later(longest, loop.stop) if timeout > 0 else loop.call_soon(loop.stop)
         self._turning = True
         try:
             loop.run_forever()
@@ -226,6 +254,8 @@ class AsyncioDriver(Driver):
             listener.close()
         for link in list(self._links):
             link.abort()
+        for datagram_link in list(self._datagram_links):
+            datagram_link.close()
 
     async def wait_closed(self) -> None:
         """Return when the loop has freed what the driver held; call it after `close()`."""
@@ -233,6 +263,9 @@ class AsyncioDriver(Driver):
             await asyncio.sleep(0)
         for _ in range(_ITERATIONS_TO_FREE):
             await asyncio.sleep(0)
+
+    def _live_links(self) -> list[AsyncioLink[Any]]:
+        return list(self._links)
 
     def _settle_soon(self, host: Host[Any]) -> None:
         self._dirty.append(host)
@@ -256,6 +289,9 @@ class AsyncioDriver(Driver):
             link.forget_transport()
         for listener in self._listeners:
             listener.forget_loop()
+        for datagram_link in self._datagram_links:
+            datagram_link.forget_loop()
+        self._datagram_links.clear()
         self._links.clear()
         self._listeners.clear()
         if self._owns_loop:
@@ -263,6 +299,14 @@ class AsyncioDriver(Driver):
             _left_alone.append(self.loop)
 
     # -- for the driver's own links and listeners -----------------------------------------------------
+
+    def new_link(self, machine: StreamMachine[T], handler: LinkHandler[T], peer: str) -> AsyncioLink[T]:
+        """Make a link as the loop's transports need it."""
+        if self._completes:
+            from .asyncio_proactor_link import ProactorLink
+
+            return ProactorLink(self, machine, handler, peer)
+        return AsyncioLink(self, machine, handler, peer)
 
     def start_task(self, work: Coroutine[Any, Any, None]) -> Task[None]:
         """Run a coroutine in the loop, and keep it from being collected before its end."""
@@ -275,9 +319,17 @@ class AsyncioDriver(Driver):
         """Have `callback` called in the loop's next iteration."""
         self.loop.call_soon(callback, context=self._context)
 
+    def when_done(self, future: asyncio.Future[T], callback: Callable[[asyncio.Future[T]], object]) -> None:
+        """Have `callback` called when a future is done."""
+        future.add_done_callback(callback, context=self._context)
+
     def watch(self, sock: socket.socket, callback: Callable[[], object]) -> None:
         """Have `callback` called whenever a socket is readable; raises as `loop.add_reader`."""
         self._context.copy().run(self.loop.add_reader, sock, callback)
+
+    def watch_for_room(self, sock: socket.socket, callback: Callable[[], object]) -> None:
+        """Have `callback` called whenever a socket is writable; ends with `loop.remove_writer`."""
+        self._context.copy().run(self.loop.add_writer, sock, callback)
 
     def link_begun(self, link: AsyncioLink[Any]) -> None:
         """A link holds a transport, or is to get one."""
@@ -294,6 +346,14 @@ class AsyncioDriver(Driver):
     def listener_gone(self, listener: AsyncioListener) -> None:
         """A listener has closed."""
         self._listeners.pop(listener, None)
+
+    def datagram_link_begun(self, link: AsyncioDatagramLink[Any]) -> None:
+        """A datagram link holds a socket."""
+        self._datagram_links[link] = None
+
+    def datagram_link_gone(self, link: AsyncioDatagramLink[Any]) -> None:
+        """A datagram link has closed."""
+        self._datagram_links.pop(link, None)
 
     def stop_waiting(self) -> None:
         """Something was done: have `poll`, if it is what turns the loop, return."""
@@ -334,7 +394,7 @@ class AsyncioDriver(Driver):
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm_at = when
-        delay = min(max(0.0, when - self.loop.time()), _LONGEST_WAIT)
+        delay = min(max(0.0, when - self.loop.time()), LONGEST_WAIT)
         self._alarm = self.loop.call_later(
             math.ceil(delay * 1000) / 1000, self._run_timers, context=self._context
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..protocols.machine import Buffer, StreamMachine
@@ -12,7 +13,9 @@ from .base import LinkHandler
 from .errors import ConnectionRefused, ConnectionReset, TransportError, from_os_error
 from .names import Candidate, host_text, literal_candidate
 from .pump import Link
+from .resetting import reset_when_closed
 from .socket_link import address_text
+from .unix_socket import Patience, is_unix, try_to_connect, unix_name, unix_text
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task, Transport
@@ -42,7 +45,7 @@ class AsyncioLink(Link[E], asyncio.Protocol):
     @property
     def unsent(self) -> int:
         """Bytes that wait in the transport."""
-        if self._stuck_at is None or self._transport is None:
+        if self._transport is None:
             return 0
         return self._transport.get_write_buffer_size()
 
@@ -83,21 +86,28 @@ class AsyncioLink(Link[E], asyncio.Protocol):
         if self.closed:  # aborted while the loop was busy connecting
             made.abort()
             return
-        made.set_write_buffer_limits(high=0)
+        made.set_write_buffer_limits(high=self._high, low=self._low)
         # TCP_NODELAY has been set: asyncio documents it for its loops, and uvloop does the same.
         local, peer = made.get_extra_info("sockname"), made.get_extra_info("peername")
-        if not local or not peer:
+        if is_unix(made.get_extra_info("socket")):
+            self._ready(unix_text(local or ""), self.peer_address)
+        elif not local or not peer:
             self._lost(ConnectionReset("the peer has gone already", address=self.peer_address))
         elif local == peer:  # TCP let a connection to a free local port meet itself
             self._lost(ConnectionRefused("nobody listens there", address=address_text(peer)))
         else:
-            self._connected(address_text(local), address_text(peer))
-            if not self._reading:
-                self._loop_driver.soon(self._pause_reading)
+            self._ready(address_text(local), address_text(peer))
+
+    def _ready(self, local_address: str, peer_address: str) -> None:
+        self._connected(local_address, peer_address)
+        if not self._reading:
+            self._loop_driver.soon(self._pause_reading)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the peer."""
-        if self._reading:
+        if self._leasing and self._reading:
+            self._received_lease(self._driver.buffers.adopt(data))
+        elif self._reading:
             self._received(data)
         else:  # uvloop reads once before it can be paused
             self._held += data
@@ -118,6 +128,7 @@ class AsyncioLink(Link[E], asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The transport has not taken all; what it has left over it keeps."""
+        self.partial_writes += 1
         self._stuck_at = self._transport.get_write_buffer_size() if self._transport is not None else 0
         self._left_over()
 
@@ -132,12 +143,24 @@ class AsyncioLink(Link[E], asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return  # lost, and about to be told so
+        self.writes += 1
         if len(buffers) == 1:
+            self.bytes_out += len(buffers[0])
             transport.write(buffers[0])
-        elif sum(map(len, buffers)) < _JOIN_BELOW * len(buffers):
-            transport.write(b"".join(buffers))
         else:
-            transport.writelines(buffers)
+            total = sum(map(len, buffers))
+            self.bytes_out += total
+            if total < _JOIN_BELOW * len(buffers):
+                transport.write(b"".join(buffers))
+            else:
+                transport.writelines(buffers)
+        if self._high and self._write_timer is None and self.unsent:
+            self._watch_progress()  # the loop tells only of what is above the high watermark
+
+    def _set_limits(self, high: int, low: int) -> None:
+        self._high, self._low = high, low
+        if self._transport is not None:
+            self._transport.set_write_buffer_limits(high=high, low=low)
 
     def _check_progress(self) -> None:
         """Look whether the transport's buffer has shrunk since the last look, one deadline ago.
@@ -161,6 +184,9 @@ class AsyncioLink(Link[E], asyncio.Protocol):
         self._stuck_at = None
         if self._transport is not None:
             if not self._loop_driver.loop.is_closed():
+                sock = self._transport.get_extra_info("socket")
+                if reset and sock is not None:
+                    reset_when_closed(sock)
                 self._transport.abort()
         elif self._connecting is not None:
             self._connecting.cancel()
@@ -179,6 +205,10 @@ async def connect(loop: AbstractEventLoop, address: Address, link: AsyncioLink[A
     """Connect a link to the first of a name's addresses that answers."""
     await asyncio.sleep(0)  # an eager task would tell the handler before `connect` has returned
     try:
+        if address.local:
+            sock = await _connect_unix(address)
+            await loop.create_unix_connection(lambda: link, sock=sock)
+            return
         candidates = await look_up(loop, address)
         failure: OSError = TransportError("the name has no address")
         for family, sockaddr in candidates:
@@ -196,6 +226,15 @@ async def connect(loop: AbstractEventLoop, address: Address, link: AsyncioLink[A
         raise
     except Exception as error:  # noqa: BLE001 - nobody awaits this
         link.failed(error)
+
+
+async def _connect_unix(address: Address) -> socket.socket:
+    """Connect to a path; not through the loop, which takes a full backlog for success."""
+    name = unix_name(address)
+    patience = Patience(time.monotonic())
+    while (sock := try_to_connect(name)) is None:
+        await asyncio.sleep(patience.next_delay(time.monotonic()))
+    return sock
 
 
 async def look_up(loop: AbstractEventLoop, address: Address) -> list[Candidate]:

@@ -7,22 +7,17 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from .address import Address
-from .asyncio_link import AsyncioLink
 from .base import Accept, Listener
 from .errors import from_os_error
-from .socket_link import (
-    ACCEPT_PAUSE,
-    ACCEPTS_PER_TICK,
-    OUT_OF_FILES,
-    address_text,
-    keep_alive,
-    listening_socket,
-)
+from .shortage import ACCEPT_PAUSE, SHORTAGES, Shortage
+from .socket_link import address_text, keep_alive, listening_socket
+from .unix_socket import is_unix, peer_text
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, Task
+    from asyncio import AbstractEventLoop
 
     from .asyncio import AsyncioDriver
+    from .asyncio_link import AsyncioLink
 
 
 class AsyncioListener(Listener):
@@ -38,64 +33,60 @@ class AsyncioListener(Listener):
         self._loop = driver.loop
         self._accept = accept
         self._closed = False
-        self._task: Task[None] | None = None
-        self._socket = listening_socket(address)
-        host, port = self._socket.getsockname()[:2]
-        self.address = Address(host, port, address.scheme)
+        self._paused = False
+        self._shortage = Shortage()
+        self._socket, self.address, self._file = listening_socket(address)
         driver.listener_begun(self)
         self._start()
 
     def _start(self) -> None:
-        if self._closed:
-            return
-        try:
+        if not self._closed and not self._paused:
             self._driver.watch(self._socket, self._ready)
-        except NotImplementedError:  # Windows' proactor loop: it completes, and knows no readiness
-            self._task = self._driver.start_task(self._accept_by_completion())
+
+    def _stop(self) -> None:
+        self._loop.remove_reader(self._socket)
 
     def _ready(self) -> None:
         """Accept what waits."""
-        for _ in range(ACCEPTS_PER_TICK):
-            if self._closed:
+        for _ in range(self._driver.fairness.accepts_per_tick):
+            if self._closed or self._paused:
                 return
             try:
                 sock, peer = self._socket.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                if error.errno not in OUT_OF_FILES:  # the connection was reset before it was accepted
+                if error.errno not in SHORTAGES:  # the connection was reset before it was accepted
                     continue
-                self._report(from_os_error(error, str(self.address)))
-                self._loop.remove_reader(self._socket)
+                self._report_shortage(error)
+                self._stop()
                 self._driver.call_at(self._driver.now() + ACCEPT_PAUSE, self._start)
                 return
-            self._adopt(sock, address_text(peer))
+            self._adopt(sock, peer)
 
-    async def _accept_by_completion(self) -> None:
-        """Accept until cancelled."""
-        while not self._closed:
-            try:
-                sock, peer = await self._loop.sock_accept(self._socket)
-            except OSError as error:
-                self._report(from_os_error(error, str(self.address)))
-                await asyncio.sleep(ACCEPT_PAUSE)
-            else:
-                self._adopt(sock, address_text(peer))
-
-    def _adopt(self, sock: socket.socket, peer: str) -> None:
+    def _adopt(self, sock: socket.socket, peer: Any) -> None:
         """Give an accepted connection a machine, a handler and a transport."""
         sock.setblocking(False)
-        keep_alive(sock)
+        if is_unix(sock):
+            text = peer_text(sock)
+        else:
+            text = address_text(peer)
+            keep_alive(sock)
         try:
-            machine, handler = self._accept(peer)
+            machine, handler = self._accept(text)
         except Exception as error:  # noqa: BLE001 - one connection's fault must not stop the listener
             self._report(error)
             sock.close()
             return
-        link = AsyncioLink(self._driver, machine, handler, peer)
+        link = self._driver.new_link(machine, handler, text)
         link.connect_with(self._driver.start_task(_take_up(self._loop, sock, link)), sock)
         if self._driver.closed:  # by `accept`, when there was no link to abort yet
             link.abort()
+
+    def _report_shortage(self, error: OSError) -> None:
+        report = self._shortage.failed(error, self.address, self._driver.now())
+        if report is not None:
+            self._report(report)
 
     def _report(self, error: Exception) -> None:
         self._driver.on_error(error)
@@ -106,18 +97,29 @@ class AsyncioListener(Listener):
         self._closed = True
         self._socket.close()
 
+    def pause(self) -> None:
+        """Accept no more for now; see `Listener.pause`."""
+        if not self._paused and not self._closed:
+            self._paused = True
+            self._stop()
+
+    def resume(self) -> None:
+        """Accept again; see `Listener.resume`."""
+        if not self._paused or self._closed:
+            return
+        self._paused = False
+        self._start()
+
     def close(self) -> None:
         """Stop accepting; see `Listener.close`."""
         if self._closed:
             return
         self._closed = True
+        if self._file is not None:
+            self._file.remove()
         self._driver.listener_gone(self)
-        if self._task is not None and not self._loop.is_closed():
-            self._task.add_done_callback(lambda _: self._socket.close())  # the loop still works on it
-            self._task.cancel()
-            return
         if not self._loop.is_closed():
-            self._loop.remove_reader(self._socket)
+            self._stop()
         self._socket.close()
 
 

@@ -11,22 +11,29 @@ import os
 import random
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from ..protocols.machine import Action, DatagramMachine, Machine, StreamMachine
 from .address import Address
-from .errors import DriverUnavailable
+from .buffers import BufferPool
+from .datagram_options import DEFAULT_OPTIONS, DatagramOptions
+from .errors import AcceptPaused, DriverUnavailable
+from .link_options import Fairness
+from .link_statistics import DriverStatistics, LinkStatistics
 from .timers import Timer, TimerHeap
 
 if TYPE_CHECKING:
     from .datagram_link import DatagramLink
     from .pump import Host, Link
+    from .recordings import Recordings
 
 _log = logging.getLogger("helianthus.drivers")
 
 E = TypeVar("E")
+M = TypeVar("M")
 T = TypeVar("T")
+P = ParamSpec("P")
 
 DEFAULT_WRITE_DEADLINE = 30.0
 """Seconds that a peer may take nothing of what is queued for it before it is dropped."""
@@ -43,7 +50,10 @@ class HostHandler(Protocol[E]):
 
 
 class LinkHandler(HostHandler[E], Protocol[E]):
-    """Told what becomes of a link. Calls never nest, and none follows `on_closed`."""
+    """Told what becomes of a link. Calls never nest, and none follows `on_closed`.
+
+    A handler with an attribute `link_options` says with it how its link writes; see `LinkOptions`.
+    """
 
     def on_ready(self, link: Link[Any]) -> None:
         """The link is connected. The first call, unless the connection failed."""
@@ -53,6 +63,13 @@ class LinkHandler(HostHandler[E], Protocol[E]):
 
     def on_closed(self, error: Exception | None) -> None:
         """The link has ended; `error` is None after a clean close. Always called, once, last."""
+
+
+class DatagramHandler(HostHandler[E], Protocol[E]):
+    """Told what becomes of a datagram socket. None of its calls follows `on_closed`."""
+
+    def on_closed(self, error: Exception | None) -> None:
+        """The socket has been closed; `error` is None unless it broke. Always called, once, last."""
 
 
 Accept = Callable[[str], tuple[StreamMachine[Any], LinkHandler[Any]]]
@@ -76,6 +93,15 @@ class Listener(ABC):
     def close(self) -> None:
         """Stop accepting; accepted links live on. May be repeated."""
 
+    def pause(self) -> None:  # noqa: B027 - see below
+        """Leave connections to the system, which holds some, until `resume`. May be repeated.
+
+        Called from within `accept`, too. A driver that cannot do so goes on accepting.
+        """
+
+    def resume(self) -> None:  # noqa: B027 - nothing has been paused
+        """Accept again, first what has come meanwhile. May be repeated."""
+
 
 class Driver(ABC):
     """Moves bytes, time and actions between machines and one platform.
@@ -85,10 +111,16 @@ class Driver(ABC):
     Attributes:
         name: As given to `helianthus.driver`.
         rng: Seeds the machines; the simulator's is seeded itself.
-        on_error: Told of exceptions that callbacks, handlers or machines let out.
+        on_error: Told of exceptions that callbacks, handlers or machines let out, and of listeners
+            that cannot accept (`AcceptPaused`).
         write_deadline: Seconds after which a peer that takes nothing is dropped.
         looks_up_inline: Whether a native driver resolves names in the thread that turns it, and
             blocks it, instead of starting one: for a caller that does nothing but wait.
+        recordings: Where the inputs of machines are recorded, or None; at first the directory that
+            the environment variable HELIANTHUS_RECORD names.
+        fairness: How much one link or listener may do in a tick. May be replaced at any time.
+        buffers: Lends the memory that operations and machines own for a while. May be replaced as
+            long as nothing was leased.
     """
 
     name: str
@@ -98,6 +130,10 @@ class Driver(ABC):
         self.on_error: Callable[[Exception], None] = _log_error
         self.write_deadline = DEFAULT_WRITE_DEADLINE
         self.looks_up_inline = False
+        self.recordings = _recordings_wanted()
+        self.fairness = Fairness()
+        self.buffers = BufferPool()
+        self._ended_links = LinkStatistics()
         self._timers = TimerHeap()
         _live.add(self)
 
@@ -109,8 +145,25 @@ class Driver(ABC):
         """Bytes that nobody can guess, for keys and nonces; the simulator's come from its seed."""
         return os.urandom(count)
 
+    def make_machine(self, label: str, cls: Callable[P, M], *args: P.args, **kwargs: P.kwargs) -> M:
+        """Make a machine, whose inputs are recorded where `recordings` is set.
+
+        Args:
+            label: What it is for, such as the peer's address; names the recording.
+            cls: Its class.
+            args: Of its constructor.
+            kwargs: Likewise.
+        """
+        if self.recordings is None:
+            return cls(*args, **kwargs)
+        return self.recordings.make(label, self.name, cls, *args, **kwargs)
+
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
-        """Call `callback` once, not before `when` (seconds of `now()`)."""
+        """Call `callback` once, not before `when` (seconds of `now()`; infinity is never).
+
+        Raises:
+            ValueError: `when` is no number, or NaN.
+        """
         return self._timers.call_at(when, callback)
 
     @abstractmethod
@@ -141,11 +194,26 @@ class Driver(ABC):
     def connect(self, address: Address, machine: StreamMachine[T], handler: LinkHandler[T]) -> Link[T]:
         """Begin to connect; the handler hears `on_ready`, or `on_closed` with the reason."""
 
-    def bind(self, address: Address, machine: DatagramMachine[T], handler: HostHandler[T]) -> DatagramLink[T]:
-        """Send and receive datagrams at an address; port 0 takes any free port.
+    def bind(
+        self,
+        address: Address,
+        machine: DatagramMachine[T],
+        handler: DatagramHandler[T],
+        options: DatagramOptions = DEFAULT_OPTIONS,
+    ) -> DatagramLink[T]:
+        """Send and receive datagrams at an address.
+
+        The address may have any scheme but those of paths: `udp` and `dtls` are both UDP to a driver.
+        Port 0 takes any free port. An empty host means every address of this machine, in the family
+        of `options.peer`; without a peer those of IPv4, or with `v6only=False` those of both. A host
+        name is resolved at once and may block.
+
+        What the machine sends is addressed to IP addresses (in the simulator to nodes); a name would
+        have to be looked up first (`resolve`), and is reported to the machine as an error.
 
         Raises:
-            DriverUnavailable: The driver has no datagrams.
+            ValueError: The address is a path.
+            DriverUnavailable: The driver has no datagrams, or the system lacks what an option asks.
             TransportError: One of `drivers.errors`, such as `AddressInUse`.
         """
         raise DriverUnavailable(f"the {self.name} driver has no datagrams")
@@ -167,6 +235,7 @@ class Driver(ABC):
         """Run one tick: wait at most `timeout` seconds (None: no limit) for something to do.
 
         Raises:
+            ValueError: `timeout` is no number of seconds, or less than 0.
             RuntimeError: Called from within the driver's own callbacks, or while somebody else
                 turns the driver.
         """
@@ -178,6 +247,23 @@ class Driver(ABC):
         May be repeated. Called from within the driver's own callbacks it takes effect when they
         have returned.
         """
+
+    def statistics(self) -> DriverStatistics:
+        """What the driver's links and buffers have done so far."""
+        total = LinkStatistics()
+        total.add(self._ended_links)
+        links = [link for link in self._live_links() if not link.closed]
+        for link in links:
+            total.add(link)
+        return DriverStatistics(sum(link.links for link in links), total, self.buffers.statistics())
+
+    def _live_links(self) -> Iterable[Link[Any]]:
+        """Every link that has not ended."""
+        return ()
+
+    def _link_ended(self, link: Link[Any]) -> None:
+        """Keep the numbers of a link that ends."""
+        self._ended_links.add(link)
 
     @abstractmethod
     def _settle_soon(self, host: Host[Any]) -> None:
@@ -207,5 +293,21 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_abandon_all)
 
 
+def _recordings_wanted() -> Recordings | None:
+    directory = os.environ.get("HELIANTHUS_RECORD")
+    if not directory:
+        return None
+    from .recordings import Recordings
+
+    try:
+        return Recordings(directory)
+    except OSError as error:
+        text = f"HELIANTHUS_RECORD names {directory}, where no recording can be made: {error.strerror}"
+        raise OSError(error.errno, text) from None
+
+
 def _log_error(error: Exception) -> None:
+    if isinstance(error, AcceptPaused):
+        _log.error("%s", error)
+        return
     _log.error("a callback let an exception out", exc_info=error)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import sys
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Coroutine
+from selectors import BaseSelector
 from typing import Any, TypeVar
 
 import attrs
@@ -14,7 +16,7 @@ import attrs
 from .asyncio import AsyncioDriver, new_event_loop, uvloop_installed
 from .base import Driver
 from .errors import DriverUnavailable
-from .reactor import Reactor
+from .native import NativeDriver
 
 T = TypeVar("T")
 
@@ -43,8 +45,8 @@ def driver(name: str | None = None, **options: Any) -> Driver:
     """Make a driver.
 
     Args:
-        name: "auto" (the fastest native one, else asyncio), "epoll", "asyncio" (on uvloop where that
-            is installed), "uvloop" or "sim". Where it is None the environment variable
+        name: "auto" (the native one, else asyncio), "epoll", "kqueue", "iocp", "asyncio" (on uvloop
+            where that is installed), "uvloop" or "sim". Where it is None the environment variable
             HELIANTHUS_DRIVER decides, and where that is not set, "auto".
         options: For the driver's constructor, such as `rng`.
 
@@ -80,8 +82,9 @@ def running_driver() -> Driver:
     loop = asyncio.get_running_loop()
     # The one private name of asyncio that is used: no public one leads from a loop to its selector.
     selector = getattr(loop, "_selector", None)
-    if isinstance(selector, Driver):
-        return selector
+    native = getattr(selector, "driver", selector)  # Windows' proactor has the driver behind it
+    if isinstance(native, Driver):
+        return native
     adapter = _adapters.get(loop)
     if adapter is None or adapter.closed:
         _forget_closed_loops()
@@ -145,7 +148,7 @@ async def _wind_up() -> None:
         current.close()
         await current.wait_closed()
         _adapters.pop(loop, None)
-    elif isinstance(current, Reactor):
+    elif isinstance(current, NativeDriver):
         current.abort_all()  # the loop, which runs on it, closes it
 
 
@@ -161,11 +164,11 @@ def _no_epoll() -> str:
 
 
 def _no_kqueue() -> str:
-    return "this version has no kqueue driver; use asyncio"
+    return "" if hasattr(select, "kqueue") else "kqueue exists on macOS and the BSDs only"
 
 
 def _no_iocp() -> str:
-    return "this version has no IOCP driver; use asyncio"
+    return "" if sys.platform == "win32" else "IOCP exists on Windows only"
 
 
 def _no_uvloop() -> str:
@@ -184,10 +187,25 @@ _OBSTACLES: dict[str, Callable[[], str]] = {
 }
 
 
+_NATIVE = ("epoll", "kqueue", "iocp")  # "auto" is the one of these that exists here
+
+
 def _make_epoll(**options: Any) -> Driver:
     from .epoll import EpollReactor
 
     return EpollReactor(**options)
+
+
+def _make_kqueue(**options: Any) -> Driver:
+    from .kqueue import KqueueReactor
+
+    return KqueueReactor(**options)
+
+
+def _make_iocp(**options: Any) -> Driver:
+    from .iocp import IocpDriver
+
+    return IocpDriver(**options)
 
 
 def _make_uvloop(**options: Any) -> Driver:
@@ -205,6 +223,8 @@ def _make_sim(**options: Any) -> Driver:
 
 _MAKERS: dict[str, Callable[..., Driver]] = {
     "epoll": _make_epoll,
+    "kqueue": _make_kqueue,
+    "iocp": _make_iocp,
     "uvloop": _make_uvloop,
     "asyncio": AsyncioDriver,
     "sim": _make_sim,
@@ -218,7 +238,7 @@ def _resolve(name: str | None) -> str:
         name = os.environ.get(ENVIRONMENT_VARIABLE) or "auto"
         source = ENVIRONMENT_VARIABLE
     if name == "auto":
-        return "asyncio" if _no_epoll() else "epoll"
+        return next((native for native in _NATIVE if not _OBSTACLES[native]()), "asyncio")
     if name not in _OBSTACLES:
         known = ", ".join(["auto", *_OBSTACLES])
         raise ValueError(f"{source} is {name!r}, which is no driver; known are {known}")
@@ -240,10 +260,14 @@ def _loop_factory(name: str) -> Callable[[], AbstractEventLoop]:
         from .sim import new_loop
 
         return new_loop
+    if name == "iocp":
+        from .iocp import new_loop as new_proactor_loop
+
+        return new_proactor_loop
 
     def over_the_reactor() -> AbstractEventLoop:
         reactor = driver(name)
-        assert isinstance(reactor, Reactor)
+        assert isinstance(reactor, BaseSelector)
         return asyncio.SelectorEventLoop(reactor)
 
     return over_the_reactor

@@ -6,8 +6,8 @@ import contextlib
 import random
 import select
 
-from .reactor import READ, WRITE, Reactor
-from .socket_link import HANG_UP
+from .native import HANG_UP, READ, WRITE
+from .reactor import Reactor
 
 _EDGES = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 _HANG_UP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
@@ -36,8 +36,9 @@ class EpollReactor(Reactor):
         self._epoll = select.epoll()
         super().__init__(rng)
 
-    def _watch_edges(self, fd: int) -> None:
-        self._epoll.register(fd, _EDGES)
+    def _watch_edges(self, fd: int, events: int, previous: int = 0) -> None:
+        if not previous:
+            self._epoll.register(fd, _EDGES)
 
     def _watch_level(self, fd: int, events: int, previous: int) -> None:
         mask = (select.EPOLLIN if events & READ else 0) | (select.EPOLLOUT if events & WRITE else 0)

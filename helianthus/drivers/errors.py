@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 
 
 class TransportError(OSError):
@@ -51,6 +52,10 @@ class AddressNotAvailable(TransportError):
     """The address does not belong to this machine, or its name cannot be resolved."""
 
 
+class AddressNotSupported(TransportError):
+    """This platform, or this driver, has no such transport."""
+
+
 class PermissionDenied(TransportError):
     """The operating system does not allow this user to use the address."""
 
@@ -63,12 +68,46 @@ class TooManyFiles(TransportError):
     """The process or the system has no file descriptor left."""
 
 
+class AcceptPaused(TooManyFiles):
+    """A listener finds no descriptor or no memory for the connections that wait at it.
+
+    Reported to `Driver.on_error` once for each shortage. The listener tries again until it can, and
+    the connections wait in the system.
+    """
+
+
 class DriverUnavailable(RuntimeError):
     """The driver asked for does not exist on this platform or installation."""
 
 
 class WriteTimeout(TimedOut):
     """The peer took nothing for the link's write deadline."""
+
+
+class FileTooShort(EOFError):
+    """A file that was being sent ended before all that was to be sent of it."""
+
+
+class TransferCancelled(Exception):
+    """A transfer of a file was cancelled by whoever began it."""
+
+
+class BuffersExhausted(RuntimeError):
+    """A buffer pool has reached a limit, and was made to refuse what is past it.
+
+    Attributes:
+        limit: The limit's name, as it is spelled where it is set.
+        maximum: Its value.
+    """
+
+    def __init__(self, message: str, *, limit: str, maximum: int) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.maximum = maximum
+
+
+class BufferReleased(ValueError):
+    """A lease of a buffer was used or released after its release."""
 
 
 _BY_CODE: dict[int, type[TransportError]] = {}
@@ -84,19 +123,23 @@ def _register(kind: type[TransportError], posix: tuple[str, ...], windows: tuple
 
 
 # Windows codes: "Windows Sockets Error Codes" (WSAE*) and the Win32 codes that overlapped
-# operations report for the same faults (ERROR_CONNECTION_REFUSED 1225, ERROR_NETNAME_DELETED 64…).
-_register(ConnectionRefused, ("ECONNREFUSED",), (10061, 1225))
+# operations report for the same faults (ERROR_CONNECTION_REFUSED 1225, ERROR_PORT_UNREACHABLE 1234,
+# ERROR_NETNAME_DELETED 64…).
+_register(ConnectionRefused, ("ECONNREFUSED",), (10061, 1225, 1234))
 _register(
     ConnectionReset,
     ("ECONNRESET", "EPIPE", "ECONNABORTED", "ENOTCONN", "ESHUTDOWN"),
     (10054, 10053, 10057, 10058, 64, 1236),
 )
+if sys.platform == "darwin":  # from a socket that is being torn down while something is sent
+    _register(ConnectionReset, ("EPROTOTYPE",), ())
 _register(TimedOut, ("ETIMEDOUT",), (10060, 121))
 _register(
     Unreachable, ("ENETUNREACH", "EHOSTUNREACH", "ENETDOWN", "EHOSTDOWN"), (10051, 10065, 10050, 1231, 1232)
 )
 _register(AddressInUse, ("EADDRINUSE",), (10048,))
 _register(AddressNotAvailable, ("EADDRNOTAVAIL",), (10049,))
+_register(AddressNotSupported, ("EAFNOSUPPORT", "EPROTONOSUPPORT"), (10047, 10043))
 _register(PermissionDenied, ("EACCES", "EPERM"), (10013,))
 _register(MessageTooLarge, ("EMSGSIZE",), (10040,))
 _register(TooManyFiles, ("EMFILE", "ENFILE"), (10024,))

@@ -17,17 +17,19 @@ written out: what is a method elsewhere costs them a tenth of a sequential call'
 
 from __future__ import annotations
 
-import enum
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..protocols.errors import LocalProtocolError
-from ..protocols.machine import Buffer, Closing, Machine, StreamMachine
-from .errors import WriteTimeout
+from ..protocols.machine import Buffer, Closing, LeasingMachine, StreamMachine
+from .host import Host as Host
+from .link_output import LinkOutput
+from .link_state import CLOSED, CONNECTING, ENDING, GONE, LINGERING, OPEN
 from .timers import Timer
 
 if TYPE_CHECKING:
-    from .base import Driver, HostHandler, LinkHandler
+    from .base import Driver, LinkHandler
+    from .lease import Lease
 
 E = TypeVar("E")
 
@@ -51,204 +53,58 @@ for the end of the tick are freed together, the allocator gives their pages back
 every tick takes page faults anew: without this a 64 KiB echo ran at a third of its speed."""
 
 
-class Host(Generic[E]):
-    """Gives one machine its deadlines, actions and events; the base of every link.
-
-    Attributes:
-        machine: The machine; give it commands, then call `wake()`.
-        woken: Whether it is to be settled; `wake()` does nothing then.
-    """
-
-    __slots__ = ("__weakref__", "_driver", "_handler", "_let_go", "_timer", "machine", "woken")
-
-    machine: Machine[E]
-
-    def __init__(self, driver: Driver, machine: Machine[E], handler: HostHandler[E]) -> None:
-        self.machine = machine
-        self._handler = handler
-        self._driver = driver
-        self.woken = False
-        self._let_go = False
-        self._timer: Timer | None = None
-
-    def wake(self) -> None:
-        """Have what commands caused carried out at the end of this tick."""
-        if not self.woken:
-            self.woken = True
-            self._driver._settle_soon(self)
-
-    def close(self) -> None:
-        """Let go of the machine: no deadline, action or event of it is served any more."""
-        self._let_go = True
-        self.woken = True  # never settled again
-        self._disarm()
-
-    def settle(self) -> bool:
-        """Drain the machine; called by the driver. Gives whether the handler was called."""
-        if self._let_go:
-            return False
-        self.woken = False
-        called = False
-        try:
-            called = self._hand_over_actions()
-            self._arm()
-            called = self._hand_over_events() or called
-        except Exception as error:  # noqa: BLE001 - reported; the other machines go on
-            self._driver.on_error(error)
-            return True
-        return called
-
-    def _hand_over_actions(self) -> bool:
-        actions = self.machine.take_actions()
-        if not actions:
-            return False
-        self._handler.on_actions(actions)
-        return True
-
-    def _hand_over_events(self) -> bool:
-        events = self.machine.take_events()
-        if not events:
-            return False
-        self._handler.on_events(events)
-        return True
-
-    def _arm(self) -> None:
-        """Make sure that a timer fires no later than the machine's deadline.
-
-        A timer that is too early is left alone and re-armed when it fires, so that a deadline
-        that moves back with every message costs no heap operation.
-        """
-        deadline = self.machine.deadline()
-        timer = self._timer
-        if deadline is None or (timer is not None and timer.when <= deadline):
-            return
-        if timer is not None:
-            timer.cancel()
-        self._timer = self._driver.call_at(deadline, self._on_timer)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        try:
-            self._tell_time()
-        except Exception as error:  # noqa: BLE001 - reported, and only this machine ends
-            self._fault(error)
-            return
-        self.wake()
-
-    def _tell_time(self) -> None:
-        machine = self.machine
-        deadline = machine.deadline()
-        now = self._driver.now()
-        if deadline is not None and deadline <= now:
-            machine.handle_timeout(now)
-            self._check_deadline_moved(now)
-
-    def _fault(self, error: Exception) -> None:
-        """The machine is broken: report it, and serve it no more."""
-        self._driver.on_error(error)
-        self.close()
-
-    def _check_deadline_moved(self, now: float) -> None:
-        deadline = self.machine.deadline()
-        if deadline is not None and deadline <= now:
-            raise LocalProtocolError(
-                f"{type(self.machine).__name__}.handle_timeout({now}) left the deadline at {deadline}; "
-                "a machine's deadline must be later than the time it was told"
-            )
+_STAYS_OPEN = Closing.OPEN  # an attribute of an enum costs several times as much to look up
 
 
 def _sends_after_half_close(machine: object) -> LocalProtocolError:
     return LocalProtocolError(f"{type(machine).__name__} gave data after it had closed its half")
 
 
-class _State(enum.Enum):
-    CONNECTING = "connecting"
-    OPEN = "open"
-    LINGERING = "lingering"  # our side is shut; input is discarded until the peer closes too
-    ENDING = "ending"  # the transport is gone, and the handler is to hear of it
-    CLOSED = "closed"
-
-
-# An attribute of an enum costs several times as much to look up as a global name.
-_CONNECTING = _State.CONNECTING
-_OPEN = _State.OPEN
-_LINGERING = _State.LINGERING
-_ENDING = _State.ENDING
-_CLOSED = _State.CLOSED
-_GONE = (_ENDING, _CLOSED)
-_STAYS_OPEN = Closing.OPEN
-
-
-class Link(Host[E]):
+class Link(LinkOutput[E]):
     """One connection: a stream machine, its handler and a transport.
 
     A driver's subclass moves bytes: it calls `_connected`, `_received`, `_received_eof`,
     `_drained` and `_lost`, and provides `_send`, `_shut_down_writing`, `_close_transport`,
-    `_pause_reading` and `_resume_reading`. It calls them from its event loop only, never from
+    `_pause_reading` and `_resume_reading`. Where `_leasing` is true it calls `_received_lease` in
+    place of `_received`, with a lease of `driver.buffers`. It calls them from its event loop only, never from
     within one of these, so that the handler is not called while it is being called.
 
     Attributes:
         local_address: Our end as `host:port`, empty until connected.
         peer_address: The other end as `host:port`.
+        portioned: Whether many messages that were read at once are handled in portions. A handler
+            whose machine knows no messages may turn that off.
     """
 
     __slots__ = (
-        "_clogged",
         "_end_error",
         "_eof",
-        "_half_closed",
         "_held",
         "_held_due",
         "_held_eof",
+        "_leasing",
         "_linger_timer",
-        "_progress_at",
         "_reading",
-        "_state",
-        "_write_timer",
-        "local_address",
-        "peer_address",
+        "portioned",
     )
-
-    machine: StreamMachine[E]
-    _handler: LinkHandler[E]
 
     def __init__(
         self, driver: Driver, machine: StreamMachine[E], handler: LinkHandler[E], peer_address: str
     ) -> None:
-        super().__init__(driver, machine, handler)
-        self.local_address = ""
-        self.peer_address = peer_address
-        self._state = _CONNECTING
+        super().__init__(driver, machine, handler, peer_address)
+        self.portioned = True
         self._end_error: Exception | None = None
-        self._clogged = False  # the transport has left something over
         self._eof = False
-        self._half_closed = False
         self._held = b""  # has been read, but the machine wanted no more
         self._held_eof = False  # and so has the end of the stream behind it
         self._held_due = False
         self._reading = True
-        self._progress_at = 0.0
-        self._write_timer: Timer | None = None
+        self._leasing = hasattr(machine, "receive_lease")  # the machine keeps what it receives
         self._linger_timer: Timer | None = None
-
-    @property
-    def closed(self) -> bool:
-        """Whether the link has ended."""
-        return self._state in _GONE
-
-    @property
-    @abstractmethod
-    def unsent(self) -> int:
-        """Bytes that the machine has given and the transport has not taken yet."""
 
     def wake(self) -> None:
         """Have what commands caused sent and handed over at the end of this tick."""
-        if not self.woken and self._state is not _CONNECTING:
+        if not self.woken and self._state is not CONNECTING:
             self.woken = True
             self._driver._settle_soon(self)
 
@@ -256,24 +112,22 @@ class Link(Host[E]):
         """Same as `abort()`. To end a link in good order, tell the machine."""
         self.abort()
 
-    def abort(self, error: Exception | None = None) -> None:
+    def abort(self, error: Exception | None = None, *, reset: bool = False) -> None:
         """End the link at once; what is queued is dropped.
 
         The handler hears `on_closed(error)` at the end of this tick, because it may be the handler
         that calls this.
+
+        Args:
+            error: Why, unless all is well.
+            reset: Whether the peer is to find the connection reset, so that it does not take this for
+                the end of the stream; what is in flight may be lost then. So it is where there is an
+                error. The sockets of paths know no reset.
         """
-        if self._end(error):
+        if self._end(error, reset=reset):
             self._driver._settle_soon(self)
 
     # -- what the platform's part provides ---------------------------------------------------
-
-    @abstractmethod
-    def _send(self, buffers: list[Buffer]) -> None:
-        """Send, and keep in order what the platform does not take.
-
-        Where it does not take all, the platform's part calls `_left_over`, and when it has taken
-        that too, `_drained`.
-        """
 
     @abstractmethod
     def _shut_down_writing(self) -> None:
@@ -281,7 +135,7 @@ class Link(Host[E]):
 
     @abstractmethod
     def _close_transport(self, *, reset: bool) -> None:
-        """Free the transport; nothing is called after this."""
+        """Free the transport, so that the peer finds it reset if `reset`; nothing is called after this."""
 
     def _pause_reading(self) -> None:
         """`_reading` has become false; a platform that looks at it before it reads needs no more."""
@@ -293,7 +147,7 @@ class Link(Host[E]):
     # -- inputs from the platform's part ------------------------------------------------------
 
     def _connected(self, local_address: str, peer_address: str) -> None:
-        self._state = _OPEN
+        self._state = OPEN
         self.local_address = local_address
         self.peer_address = peer_address
         try:
@@ -307,7 +161,8 @@ class Link(Host[E]):
     def _received(self, data: Buffer) -> None:
         """Take what has been read, in portions where it may be many messages."""
         size = len(data)
-        if size >= _PORTIONED_FROM:
+        self.bytes_in += size
+        if size >= _PORTIONED_FROM and self.portioned:
             view = memoryview(data)
             portion = min(size // 2, _PORTION)
             start = 0
@@ -329,11 +184,15 @@ class Link(Host[E]):
     def _take_held(self) -> None:
         """The machine wants to read again: first what has been read already."""
         self._held_due = False
-        if self._state is not _OPEN or not self.machine.wants_read:
+        if self._state is not OPEN or not self.machine.wants_read:
             return
         held, self._held = self._held, b""
         self._reading = True
-        self._received(held)
+        self.bytes_in -= len(held)  # it has been counted
+        if self._leasing:
+            self._received_lease(self._driver.buffers.adopt(held))
+        else:
+            self._received(held)
         if self._held_eof and not self._held:
             self._received_eof()
         elif self._reading and not self.closed:
@@ -341,7 +200,7 @@ class Link(Host[E]):
 
     def _feed(self, data: Buffer) -> int:
         """Give the machine input, and its events to the handler; returns how many there were."""
-        if self._state is not _OPEN:
+        if self._state is not OPEN:
             return 0  # lingering: what the peer still sends is discarded
         if not self.woken:  # first, so that handlers which wake the link find that done
             self.woken = True
@@ -363,10 +222,26 @@ class Link(Host[E]):
             return 0
         return count
 
+    def _received_lease(self, lease: Lease) -> None:
+        """Give a machine that keeps what it receives input, and the memory with it."""
+        self.bytes_in += len(lease)
+        if self._state is not OPEN:
+            lease.release()
+            return
+        self.wake()
+        machine: LeasingMachine[E] = self.machine  # type: ignore[assignment]  # `_leasing` says so
+        try:
+            machine.receive_lease(lease, self._driver.now())
+            self._hand_over_actions()
+            self._hand_over_events()
+            self._heed_wants_read()
+        except Exception as error:  # noqa: BLE001 - reported, and only this link ends
+            self._fault(error)
+
     def _received_eof(self) -> None:
-        if self._state is _LINGERING:
+        if self._state is LINGERING:
             self._lost(None)
-        if self._state is not _OPEN or self._eof:
+        if self._state is not OPEN or self._eof:
             return
         if self._held:
             self._held_eof = True
@@ -381,35 +256,16 @@ class Link(Host[E]):
             return
         self.wake()
 
-    def _left_over(self) -> None:
-        """The platform has not taken everything that was sent."""
-        self._clogged = True
-        self._watch_progress()
-
-    def _drained(self) -> None:
-        """What the platform had left over it has taken now."""
-        self._clogged = False
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-            self._write_timer = None
-        if self._state is _OPEN:
-            try:
-                self._handler.on_writable()
-            except Exception as error:  # noqa: BLE001 - reported, and only this link ends
-                self._fault(error)
-                return
-            self.wake()
-
     def _lost(self, error: Exception | None) -> None:
         """The transport is gone, or is to be gone: tell machine and handler, once."""
         if self._end(error):
             self._tell_end()
 
-    def _end(self, error: Exception | None) -> bool:
+    def _end(self, error: Exception | None, *, reset: bool = False) -> bool:
         """Free the transport and the timers; false where that has been done."""
         if self.closed:
             return False
-        self._state = _ENDING
+        self._state = ENDING
         self._end_error = error
         self.woken = True  # never settled again, but for the end
         self._disarm()
@@ -417,11 +273,12 @@ class Link(Host[E]):
             if timer is not None:
                 timer.cancel()
         self._write_timer = self._linger_timer = None
-        self._close_transport(reset=error is not None)
+        self._driver._link_ended(self)
+        self._close_transport(reset=reset or error is not None)
         return True
 
     def _tell_end(self) -> None:
-        self._state = _CLOSED
+        self._state = CLOSED
         error = self._end_error
         try:
             self.machine.connection_lost(error, self._driver.now())
@@ -429,6 +286,8 @@ class Link(Host[E]):
             self._hand_over_events()
         except Exception as fault:  # noqa: BLE001 - reported; the handler must still hear of the end
             self._driver.on_error(fault)
+        if self._files is not None:
+            self._files.fail(error, self._driver.on_error)
         try:
             self._handler.on_closed(error)
         except Exception as fault:  # noqa: BLE001 - reported; nothing is left to end
@@ -443,7 +302,7 @@ class Link(Host[E]):
 
     def settle(self) -> bool:
         """Drain the machine: actions, data, deadline, events; then close as it wants."""
-        if self._state is not _OPEN:
+        if self._state is not OPEN:
             return self._settle_ended()
         self.woken = False
         machine = self.machine
@@ -453,32 +312,37 @@ class Link(Host[E]):
             if actions:
                 called = True
                 self._handler.on_actions(actions)
-            if not self._clogged and self._state is _OPEN:
+            if not self._clogged and self._state is OPEN:
                 data = machine.take_data()
                 if data:
                     if self._half_closed:
                         raise _sends_after_half_close(machine)
                     self._send(data)
-            if machine.closing is not _STAYS_OPEN and self._state is _OPEN:
+            elif self._files is not None:
+                called = True
+                self._send_files(self._files)
+                if not self._clogged:
+                    return True  # settled again soon: what the machine has comes before its end
+            if machine.closing is not _STAYS_OPEN and self._state is OPEN:
                 self._follow(machine.closing)
-            if self._state is _OPEN:
+            if self._state is OPEN:
                 if machine.wants_read is not self._reading:
                     self._heed_wants_read()
                 deadline = machine.deadline()
                 if deadline is not None and ((timer := self._timer) is None or timer.when > deadline):
                     self._arm()
-            if self._state not in _GONE:  # a link that lingers has nothing to send, but something to say
+            if self._state not in GONE:  # a link that lingers has nothing to send, but something to say
                 events = machine.take_events()
                 if events:
                     self._handler.on_events(events)
                     return True
         except Exception as error:  # noqa: BLE001 - reported, and only this link ends
             self._fault(error)
-        return called or self._state is not _OPEN
+        return called or self._state is not OPEN
 
     def _settle_ended(self) -> bool:
         """Tell the end of a link that was aborted."""
-        if self._state is not _ENDING:
+        if self._state is not ENDING:
             return False
         self._tell_end()
         return True
@@ -502,6 +366,8 @@ class Link(Host[E]):
             self._lost(None)
         elif self._clogged:
             return
+        elif self._high and self.unsent:
+            self._set_limits(0, 0)  # the end waits until nothing does
         elif closing is Closing.HALF:
             if not self._half_closed:
                 self._half_closed = True
@@ -515,7 +381,7 @@ class Link(Host[E]):
         if self._eof or self._held_eof:
             self._lost(None)
             return
-        self._state = _LINGERING
+        self._state = LINGERING
         self._held = b""
         self._disarm()
         driver = self._driver
@@ -526,26 +392,3 @@ class Link(Host[E]):
         if not self.closed and not self._reading:
             self._reading = True
             self._resume_reading()
-
-    # -- a peer that takes nothing --------------------------------------------------------------
-
-    def _watch_progress(self) -> None:
-        if self._write_timer is not None:
-            return
-        driver = self._driver
-        self._progress_at = driver.now()
-        self._write_timer = driver.call_at(self._progress_at + driver.write_deadline, self._check_progress)
-
-    def _check_progress(self) -> None:
-        driver = self._driver
-        due = self._progress_at + driver.write_deadline
-        if driver.now() < due:
-            self._write_timer = driver.call_at(due, self._check_progress)
-            return
-        self._write_timer = None
-        self._lost(
-            WriteTimeout(
-                f"the peer took nothing for {driver.write_deadline:g} s with {self.unsent} bytes queued",
-                address=self.peer_address,
-            )
-        )

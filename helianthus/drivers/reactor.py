@@ -5,9 +5,9 @@ asyncio loop uses it as its selector (`asyncio.SelectorEventLoop(reactor)`), in 
 `select()` of the loop also turns the reactor. Its own sockets are registered edge-triggered, once;
 those that asyncio registers are level-triggered, as asyncio expects.
 
-One tick: settle what was commanded since the last one, wait, read, run timers and posts, settle.
-Sockets closed during a tick are freed at its end, so that the kernel cannot give their number to a
-new socket while events for the old one are still in the batch.
+What happens in one tick is `native.py`'s. Sockets closed during a tick are freed at its end, so that
+the kernel cannot give their number to a new socket while events for the old one are still in the
+batch.
 """
 
 from __future__ import annotations
@@ -17,62 +17,42 @@ import os
 import random
 import selectors
 import socket
-import time
 from abc import abstractmethod
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-from ..protocols.machine import StreamMachine
+from ..protocols.machine import DatagramMachine, StreamMachine
 from .address import Address
-from .base import Accept, Driver, LinkHandler, Resolved, attempt
-from .names import literal_candidate, look_up
-from .pump import Host
-from .socket_link import HANG_UP, Connector, SocketLink, SocketListener, Watched
-from .timers import TimerHeap
+from .base import Accept, DatagramHandler, LinkHandler
+from .datagram_options import DEFAULT_OPTIONS, DatagramOptions
+from .datagram_socket import open_datagram_socket
+from .native import HANG_UP, READ, WRITE, NativeDriver
+from .socket_datagrams import ReactorDatagramLink
+from .socket_link import Connector, SocketLink, SocketListener, Watched
+from .unix_connector import UnixConnector
 
 T = TypeVar("T")
 
-READ = selectors.EVENT_READ
-WRITE = selectors.EVENT_WRITE
 
-RECEIVE_BUFFER = 256 * 1024
-"""Bytes of the one buffer that all of a reactor's links receive into."""
-
-_SETTLE_ROUNDS = 16  # links woken by handlers while settling go again this often within one tick
-_THREADS = 8  # for name resolution and disk; started only when needed
-
-
-class Reactor(Driver, selectors.BaseSelector):
+class Reactor(NativeDriver, selectors.BaseSelector):
     """A driver over readiness events; a subclass brings the kernel's queue."""
 
     def __init__(self, rng: random.Random | None = None) -> None:
         super().__init__(rng)
-        self.now = time.monotonic  # type: ignore[method-assign]  # the method, without its own frame
-        self.receive_buffer = memoryview(bytearray(RECEIVE_BUFFER))
-        # These have more to read than one tick allows. A dict for its order, and because each is to be
-        # in it once: a link that were entered again by every edge would soon be read from all day.
-        self.unread: dict[Watched, None] = {}
-        self._dirty: deque[Host[Any]] = deque()
-        self._settle_soon = self._dirty.append  # type: ignore[assignment,method-assign]  # likewise
         self._connecting: dict[SocketLink[Any], None] = {}  # a dict for its order
         self._watched: dict[int, Watched] = {}
-        self._doomed: list[socket.socket] = []  # to be closed at the end of the tick
-        self._batch: deque[tuple[int, int]] = deque()  # survives a KeyboardInterrupt in a handler
-        self._posted: deque[Callable[[], None]] = deque()
         self._keys: dict[int, selectors.SelectorKey] = {}
-        self._threads: ThreadPoolExecutor | None = None
-        self._turning = False
-        self._close_wanted = False
-        self._closed = ""  # why it can be used no more
         self._open_wake_up()
 
     # -- the kernel's queue, brought by the subclass --------------------------------------------
 
     @abstractmethod
-    def _watch_edges(self, fd: int) -> None:
-        """Report both directions of a socket, edge-triggered, until it is closed."""
+    def _watch_edges(self, fd: int, events: int, previous: int = 0) -> None:
+        """Report a socket, edge-triggered, until it is closed.
+
+        Reports for directions that are not among `events` are allowed, where they cost nothing.
+        `previous` was in force.
+        """
 
     @abstractmethod
     def _watch_level(self, fd: int, events: int, previous: int) -> None:
@@ -89,77 +69,45 @@ class Reactor(Driver, selectors.BaseSelector):
     def _close_queue(self) -> None:
         """Free the kernel's queue."""
 
+    def _free(self) -> None:
+        self._keys.clear()
+        self._close_wake_up()
+        self._close_queue()
+
+    def _serves_a_loop(self) -> bool:
+        return bool(self._keys)
+
     # -- Driver -----------------------------------------------------------------------------------
-
-    def now(self) -> float:
-        """Monotonic seconds of the operating system."""
-        return time.monotonic()
-
-    def post(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called in the next tick; from any thread or signal handler."""
-        self._posted.append(callback)
-        self._wake_up()
-
-    def resolve(self, address: Address, done: Resolved) -> None:
-        """Find what a name stands for, in a thread or inline; see `Driver.resolve`."""
-        self._check_open()
-        if literal_candidate(address.host, address.port) is not None:
-            self.post(lambda: done([address], None))
-        elif self.looks_up_inline:
-            self.post(lambda: done(*attempt(lambda: look_up(address))))
-        else:
-            self.in_thread(lambda: look_up(address), done)
 
     def listen(self, address: Address, accept: Accept) -> SocketListener:
         """Accept connections at an address; see `Driver.listen`."""
         self._check_open()
         listener = SocketListener(self, address, accept)
-        self.watch(listener)
+        self.watch(listener, READ)
         return listener
 
     def connect(self, address: Address, machine: StreamMachine[T], handler: LinkHandler[T]) -> SocketLink[T]:
         """Begin to connect; see `Driver.connect`."""
         self._check_open()
-        link = SocketLink(self, machine, handler, f"{address.host}:{address.port}")
+        link = SocketLink(self, machine, handler, address.endpoint)
         self._connecting[link] = None
-        Connector(self, address, link).start()
+        connector = UnixConnector if address.local else Connector
+        connector(self, address, link).start()
         return link
 
-    def in_thread(self, work: Callable[[], T], done: Callable[[T | None, Exception | None], None]) -> None:
-        """Run blocking work in one of a few threads, started when first needed."""
+    def bind(
+        self,
+        address: Address,
+        machine: DatagramMachine[T],
+        handler: DatagramHandler[T],
+        options: DatagramOptions = DEFAULT_OPTIONS,
+    ) -> ReactorDatagramLink[T]:
+        """Send and receive datagrams at an address; see `Driver.bind`."""
         self._check_open()
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"helianthus-{self.name}")
-
-        def run() -> None:
-            outcome = attempt(work)
-            self.post(lambda: done(*outcome))
-
-        self._threads.submit(run)
-
-    def poll(self, timeout: float | None = None) -> None:
-        """Run one tick from a loop of your own; see `Driver.poll`."""
-        self._check_open()
-        if self._keys:  # what is ready of these would be lost
-            raise RuntimeError(f"{self.name} driver: an asyncio loop turns it; poll() would take its events")
-        self._tick(timeout)
-
-    def close(self) -> None:
-        """Abort every link, close every listener, free the descriptors; see `Driver.close`."""
-        if self._closed:
-            return
-        if self._turning:
-            self._close_wanted = True
-            return
-        self._closed = "it is closed"
-        self.abort_all()
-        self._settle_all()
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
-        self._close_doomed()
-        self._keys.clear()
-        self._close_wake_up()
-        self._close_queue()
+        link = ReactorDatagramLink(self, machine, handler, open_datagram_socket(address, options), options)
+        self.watch(link)
+        link.wake()
+        return link
 
     def abort_all(self) -> None:
         """Abort every link and close every listener; the reactor itself goes on."""
@@ -168,20 +116,28 @@ class Reactor(Driver, selectors.BaseSelector):
         for watched in list(self._watched.values()):
             watched.driver_closed()
 
-    def _settle_soon(self, host: Host[Any]) -> None:
-        self._dirty.append(host)
+    def _live_links(self) -> list[SocketLink[Any]]:
+        return [watched for watched in self._watched.values() if isinstance(watched, SocketLink)]
 
     # -- for the reactor's own links ---------------------------------------------------------------
 
-    def watch(self, watched: Watched) -> None:
+    def watch(self, watched: Watched, events: int = READ | WRITE) -> None:
         """Begin to tell a link, listener or connector about its socket's readiness."""
         fd = watched.sock.fileno()
         self._watched[fd] = watched
-        self._watch_edges(fd)
+        self._watch_edges(fd, events)
 
     def hand_over_watch(self, watched: Watched) -> None:
-        """Tell another object about a socket that is already watched."""
-        self._watched[watched.sock.fileno()] = watched
+        """Tell a link about the input of a socket that was watched for the end of connecting."""
+        fd = watched.sock.fileno()
+        self._watched[fd] = watched
+        self._watch_edges(fd, READ, WRITE)
+
+    def await_writable(self, link: SocketLink[Any]) -> None:
+        """The kernel has not taken all of what a link sent: tell it when it takes more.
+
+        For queues that report so only when they are asked.
+        """
 
     def connect_ended(self, link: SocketLink[Any]) -> None:
         """A link is no longer being connected."""
@@ -199,58 +155,12 @@ class Reactor(Driver, selectors.BaseSelector):
         """Forget everything, in a forked child; see `Driver._abandon`."""
         if self._closed:
             return
-        self._closed = "it was made before the fork and belongs to the parent process; make another"
+        super()._abandon()
         self._close_wake_up()
         self._close_queue()
         for watched in self._watched.values():
             watched.sock.close()  # without shutdown: the parent's connection lives on
         self._watched.clear()
-        # new ones instead of clear(): the fork may have happened in a callback, inside their loops
-        self._posted, self._dirty, self.unread = deque(), deque(), {}
-        self._settle_soon = self._dirty.append  # type: ignore[assignment,method-assign]  # as above
-        self._timers = TimerHeap()
-        self._threads = None
-
-    # -- one tick -------------------------------------------------------------------------------------
-
-    def _tick(self, timeout: float | None) -> list[tuple[int, int]]:
-        """Turn once; returns readiness of descriptors that are not the reactor's own."""
-        if self._closed or self._turning:
-            self._check_open()
-            raise RuntimeError(f"{self.name} driver: poll() was called from within its own callbacks")
-        self._turning = True
-        try:
-            if self._dirty and self._settle_all():
-                timeout = 0.0  # a handler was called: asyncio, or our caller, may have got work from it
-            if not self._batch:
-                self._batch.extend(self._wait(self._patience(timeout)))
-            foreign = self._dispatch()
-            if self.unread:
-                self._read_on()
-            if self._posted:
-                self._run_posted()
-            self._timers.run_due(self.now(), self.on_error)
-            if self._dirty:
-                self._settle_all()
-        finally:
-            self._turning = False
-            if self._doomed:
-                self._close_doomed()
-            if self._close_wanted:
-                self.close()
-        return foreign
-
-    def _patience(self, timeout: float | None) -> float | None:
-        """How long the kernel may wait."""
-        if timeout == 0.0 or self._dirty or self.unread or self._posted:
-            return 0.0
-        due = self._timers.next_time()
-        if due is None:
-            return timeout
-        wait = due - self.now()
-        if wait < 0.0:
-            return 0.0
-        return wait if timeout is None or wait < timeout else timeout
 
     def _dispatch(self) -> list[tuple[int, int]]:
         foreign: list[tuple[int, int]] = []
@@ -268,45 +178,9 @@ class Reactor(Driver, selectors.BaseSelector):
             batch.popleft()  # not before: an interrupted owner is to try again
         return foreign
 
-    def _read_on(self) -> None:
-        """Go on with sockets that had more to read than one tick allows."""
-        for watched in list(self.unread):
-            self.unread.pop(watched, None)
-            try:
-                watched.ready(READ)
-            except BaseException:
-                self.unread[watched] = None  # interrupted: it is to try again
-                raise
-
-    def _run_posted(self) -> None:
-        for _ in range(len(self._posted)):
-            try:
-                self._posted.popleft()()
-            except Exception as error:  # noqa: BLE001 - one callback's fault must not stop the others
-                self.on_error(error)
-
-    def _settle_all(self) -> bool:
-        """Settle what was woken; gives whether a handler was called."""
-        dirty = self._dirty
-        called = False
-        rounds = 0
-        while dirty and rounds < _SETTLE_ROUNDS:
-            rounds += 1
-            for _ in range(len(dirty)):
-                if dirty.popleft().settle():
-                    called = True
-        return called
-
-    def _close_doomed(self) -> None:
-        for sock in self._doomed:
-            sock.close()
-        self._doomed.clear()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise RuntimeError(f"{self.name} driver: {self._closed}")
-
     # -- waking the wait from another thread -----------------------------------------------------------
+
+    _wake_reader = _wake_writer = -1  # where another way to wake it takes the place of the pipe
 
     def _open_wake_up(self) -> None:
         """Make the descriptor through which another thread ends the wait."""

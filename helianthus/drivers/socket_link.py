@@ -1,4 +1,4 @@
-"""TCP links, listeners and connection attempts over readiness events.
+"""Links and listeners over readiness events, and attempts to connect over TCP.
 
 All three are edge-triggered: an event is only a hint that a system call is worth trying, and a
 stale one is harmless. Reading stops at a short read, because for stream sockets that means the
@@ -10,41 +10,45 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import attrs
 
 from ..protocols.machine import Buffer, StreamMachine
 from .address import Address
 from .base import Accept, LinkHandler, Listener
-from .errors import ConnectionRefused, TransportError, from_os_error
-from .names import Candidate, literal_candidate, resolve
+from .connect_attempt import ConnectAttempt
+from .errors import (
+    ConnectionRefused,
+    ConnectionReset,
+    TimedOut,
+    TransportError,
+    Unreachable,
+    from_os_error,
+)
+from .file_transfer import NOT_DIRECT, WOULD_BLOCK
+from .names import resolve
+from .native import HANG_UP, READ, WRITE
 from .pump import Link
+from .read_size import ReadSize
+from .resetting import reset_when_closed
+from .shortage import ACCEPT_PAUSE, SHORTAGES, Shortage
+from .socket_file import SocketFile, listen_at_path
+from .unix_socket import is_unix, peer_text, unix_text
 
 if TYPE_CHECKING:
     from .reactor import Reactor
 
 E = TypeVar("E")
 
-READ, WRITE, HANG_UP = 1, 2, 4
-"""Readiness flags; the first two are those of `selectors`."""
-
-READS_PER_TICK = 4
-"""Full receive buffers that one link may read in a tick before the others have their turn."""
-
-ACCEPTS_PER_TICK = 128
-"""Connections that one listener may accept in a tick before the links have their turn."""
-
 BACKLOG = 4096
 """Connections that the kernel may hold for a listener; it is cut to net.core.somaxconn."""
-
-ACCEPT_PAUSE = 0.1
-"""Seconds that a listener waits after running out of file descriptors."""
 
 _JOIN_BELOW = 4096  # bytes: buffers smaller than this on average cost less joined than gathered
 _GATHER = 512  # buffers in one sendmsg; Linux, macOS and the BSDs allow 1024 (IOV_MAX)
 
 _WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
-OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSOCK, errno.EOPNOTSUPP)  # for this pair of files
 
 
 class Watched(Protocol):
@@ -80,7 +84,7 @@ def keep_alive(sock: socket.socket) -> None:
 class SocketLink(Link[E]):
     """A link over a non-blocking stream socket."""
 
-    __slots__ = ("_hung_up", "_queue", "_queued", "_reactor", "_socket")
+    __slots__ = ("_hung_up", "_queue", "_queued", "_reactor", "_read_size", "_socket")
 
     def __init__(
         self, reactor: Reactor, machine: StreamMachine[E], handler: LinkHandler[E], peer_address: str
@@ -90,6 +94,8 @@ class SocketLink(Link[E]):
         self._socket: socket.socket | None = None
         self._queue: list[memoryview] = []
         self._queued = 0
+        if self._leasing:
+            self._read_size = ReadSize()
         self._hung_up = False  # announced once: reading must go on to the end of the stream
 
     @property
@@ -104,6 +110,11 @@ class SocketLink(Link[E]):
         """Bytes that wait for the kernel."""
         return self._queued
 
+    @property
+    def awaits_room(self) -> bool:
+        """Whether the kernel has left something over."""
+        return self._clogged or self._queued > 0
+
     def connecting_on(self, sock: socket.socket | None) -> None:
         """The socket of the present attempt to connect; it is closed if the link is aborted."""
         self._socket = sock
@@ -112,17 +123,25 @@ class SocketLink(Link[E]):
         """Begin to pump over a connected, watched socket."""
         self._socket = sock
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            keep_alive(sock)
-            local, peer = address_text(sock.getsockname()), address_text(sock.getpeername())
+            if is_unix(sock):
+                local, peer = unix_text(sock.getsockname()), self.peer_address
+            else:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                keep_alive(sock)
+                local, peer = address_text(sock.getsockname()), address_text(sock.getpeername())
         except OSError as error:
-            self._lost(from_os_error(error, self.peer_address))
+            self._lost(self._why_not_opened(error))
             return
         if local == peer:  # TCP let a connection to a free local port meet itself
             self._lost(ConnectionRefused("nobody listens there", address=peer))
             return
         self._reactor.connect_ended(self)
         self._connected(local, peer)
+
+    def _why_not_opened(self, error: OSError) -> TransportError:
+        if error.errno == errno.EINVAL:  # setsockopt(2) of macOS: the socket has been shut down
+            return ConnectionReset("the peer was gone at once", code=error.errno, address=self.peer_address)
+        return from_os_error(error, self.peer_address)
 
     def failed_to_connect(self, error: Exception) -> None:
         """The attempt to connect is over."""
@@ -132,17 +151,21 @@ class SocketLink(Link[E]):
 
     def ready(self, events: int) -> None:
         """Write what waits, read what has come."""
-        if events & WRITE and self._queued:
+        if events & WRITE and self._write_timer is not None:  # something is left over
             self._send_queue()
-            if not self._queued and not self.closed:
+            if self._queued <= self._low and not self.closed:
                 self._drained()
         if not events & (READ | HANG_UP):
             return
         if events & HANG_UP:
             self._hung_up = True
-        buffer = self._reactor.receive_buffer
+        if self._leasing:
+            self._read_leases()
+            return
+        reactor = self._reactor
+        buffer = reactor.receive_buffer
         size = len(buffer)
-        for _ in range(READS_PER_TICK):
+        for _ in reactor.fairness.turns:
             sock = self._socket
             if not self._reading or sock is None:
                 return  # resumed by `_resume_reading`, which tries again whatever was missed
@@ -159,6 +182,32 @@ class SocketLink(Link[E]):
             if received < size and not self._hung_up:
                 return
         if self._socket is not None:
+            reactor.unread[self] = None
+
+    def _read_leases(self) -> None:
+        """Read for a machine that keeps what it receives, into memory of its own each time."""
+        for _ in range(self._reactor.fairness.reads_per_tick):
+            if not self._reading or self._socket is None:
+                return
+            lease = self._reactor.buffers.lease(self._read_size.bytes)
+            size = len(lease)
+            try:
+                received = self._socket.recv_into(lease.view)
+            except OSError as error:
+                lease.release()
+                if error.errno not in _WOULD_BLOCK:
+                    self._lost(from_os_error(error, self.peer_address))
+                return
+            if not received:
+                lease.release()
+                self._received_eof()
+                return
+            self._read_size.note(received)
+            lease.truncate(received)
+            self._received_lease(lease)
+            if received < size and not self._hung_up:
+                return
+        if self._socket is not None:
             self._reactor.unread[self] = None
 
     def _resume_reading(self) -> None:
@@ -172,14 +221,16 @@ class SocketLink(Link[E]):
 
     def _send(self, buffers: list[Buffer]) -> None:
         """Send in as few system calls as the sizes make sensible."""
-        if len(buffers) == 1:
+        if len(buffers) == 1 and not self._queued:
             whole = buffers[0]
         else:
             total = sum(map(len, buffers))
-            if total >= _JOIN_BELOW * len(buffers):
+            if total >= _JOIN_BELOW * len(buffers) or self._queued:
+                wait = self._queued > 0  # until the kernel has taken that
                 self._queue.extend(memoryview(buffer) for buffer in buffers if len(buffer))
                 self._queued += total
-                self._send_queue()
+                if not wait:
+                    self._send_queue()
                 if self._queued:
                     self._left_over()
                 return
@@ -191,7 +242,10 @@ class SocketLink(Link[E]):
                 self._lost(from_os_error(error, self.peer_address))
                 return
             sent = 0
+        self.writes += 1
+        self.bytes_out += sent
         if sent < len(whole):
+            self.partial_writes += 1
             self._queue.append(memoryview(whole)[sent:])
             self._queued += len(whole) - sent
             self._send_queue()
@@ -207,6 +261,11 @@ class SocketLink(Link[E]):
                 if error.errno not in _WOULD_BLOCK:
                     self._lost(from_os_error(error, self.peer_address))
                 return
+            offered = self._queued if len(queue) <= _GATHER else sum(map(len, queue[:_GATHER]))
+            self.writes += 1
+            self.bytes_out += sent
+            if sent < offered:
+                self.partial_writes += 1
             self._queued -= sent
             self._progress_at = self._driver.now()
             gone = 0  # buffers that have been sent whole
@@ -219,6 +278,32 @@ class SocketLink(Link[E]):
                 gone += 1
             del queue[:gone]
 
+    def _left_over(self) -> None:
+        super()._left_over()
+        self._reactor.await_writable(self)
+
+    def _send_direct(self, descriptor: int, offset: int, count: int) -> int:
+        """Have the kernel send a part of a file; see `Link._send_direct`."""
+        if not hasattr(os, "sendfile"):
+            return NOT_DIRECT
+        try:
+            sent = os.sendfile(self.sock.fileno(), descriptor, offset, count)
+            self.writes += 1
+            self.bytes_out += sent
+            self.partial_writes += 0 < sent < count
+            return sent
+        except OSError as error:
+            if error.errno in _WOULD_BLOCK:
+                self._left_over()
+                return WOULD_BLOCK
+            if error.errno in _NO_SENDFILE:
+                return NOT_DIRECT
+            failure = from_os_error(error, self.peer_address)
+            if isinstance(failure, ConnectionReset | TimedOut | Unreachable):
+                self._lost(failure)
+                return WOULD_BLOCK
+            raise  # the file's own
+
     def _shut_down_writing(self) -> None:
         try:
             self.sock.shutdown(socket.SHUT_WR)
@@ -230,26 +315,28 @@ class SocketLink(Link[E]):
         self._queued = 0
         self._reactor.connect_ended(self)
         if self._socket is not None:
+            if reset:
+                reset_when_closed(self._socket)
             self._reactor.discard(self._socket)
             self._socket = None
 
 
 class SocketListener(Listener):
-    """Accepts TCP connections and gives each to a link."""
+    """Accepts connections and gives each to a link."""
 
     def __init__(self, reactor: Reactor, address: Address, accept: Accept) -> None:
         self._reactor = reactor
         self._accept = accept
         self._closed = False
         self._resting = False
-        self.sock = listening_socket(address)
-        host, port = self.sock.getsockname()[:2]
-        self.address = Address(host, port, address.scheme)
+        self._paused = False
+        self._shortage = Shortage()
+        self.sock, self.address, self._file = listening_socket(address)
 
     def ready(self, events: int) -> None:
         """Accept what waits."""
-        for _ in range(ACCEPTS_PER_TICK):
-            if self._closed or self._resting:
+        for _ in range(self._reactor.fairness.accepts_per_tick):
+            if self._closed or self._resting or self._paused:
                 return
             try:
                 sock, peer = self.sock.accept()
@@ -263,12 +350,15 @@ class SocketListener(Listener):
         """Go on after what concerns one connection only; rest when descriptors have run out."""
         if error.errno in _WOULD_BLOCK:
             return
-        if error.errno not in OUT_OF_FILES:  # the connection was reset before it was accepted
+        if error.errno not in SHORTAGES:  # the connection was reset before it was accepted
             self._reactor.unread[self] = None
             return
         self._resting = True
-        self._reactor.on_error(from_os_error(error, str(self.address)))
-        self._reactor.call_at(self._reactor.now() + ACCEPT_PAUSE, self._accept_again)
+        now = self._reactor.now()
+        report = self._shortage.failed(error, self.address, now)
+        if report is not None:
+            self._reactor.on_error(report)
+        self._reactor.call_at(now + ACCEPT_PAUSE, self._accept_again)
 
     def _accept_again(self) -> None:
         self._resting = False
@@ -276,7 +366,7 @@ class SocketListener(Listener):
 
     def _adopt(self, sock: socket.socket, peer: Any) -> None:
         sock.setblocking(False)
-        text = address_text(peer)
+        text = peer_text(sock) if is_unix(sock) else address_text(peer)
         try:
             machine, handler = self._accept(text)
         except Exception as error:  # noqa: BLE001 - one connection's fault must not stop the listener
@@ -285,8 +375,18 @@ class SocketListener(Listener):
             return
         link = SocketLink(self._reactor, machine, handler, text)
         link.connecting_on(sock)
-        self._reactor.watch(link)
+        self._reactor.watch(link, READ)
         link.open_on(sock)
+
+    def pause(self) -> None:
+        """Accept no more for now; see `Listener.pause`."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Accept again; see `Listener.resume`."""
+        if self._paused and not self._closed:
+            self._paused = False
+            self._reactor.unread[self] = None  # an edge may have passed by meanwhile
 
     def driver_closed(self) -> None:
         """The reactor is closing: so does the listener."""
@@ -296,71 +396,44 @@ class SocketListener(Listener):
         """Stop accepting; see `Listener.close`."""
         if not self._closed:
             self._closed = True
+            if self._file is not None:
+                self._file.remove()
             self._reactor.discard(self.sock)
 
 
-class Connector:
-    """One attempt to connect: resolves the name, then tries its addresses in turn."""
-
-    def __init__(self, reactor: Reactor, address: Address, link: SocketLink[Any]) -> None:
-        self._reactor = reactor
-        self._address = address
-        self._link = link
-        self._candidates: deque[Candidate] = deque()
-        self._error: OSError = TransportError("the name has no address")
+class Connector(ConnectAttempt["Reactor", SocketLink[Any]]):
+    """An attempt over readiness events."""
 
     @property
     def sock(self) -> socket.socket:
         """The socket of the present attempt."""
         return self._link.sock
 
-    def start(self) -> None:
-        """Begin; the link hears the end of it from within a later tick."""
-        self._reactor.resolve(self._address, self._resolved)
-
-    def _resolved(self, found: list[Address] | None, error: Exception | None) -> None:
-        if isinstance(error, OSError):
-            self._error = error
-        candidates = (literal_candidate(address.host, address.port) for address in found or ())
-        self._candidates.extend(candidate for candidate in candidates if candidate is not None)
-        self._try_next()
-
-    def _try_next(self) -> None:
-        link = self._link
-        while self._candidates and not link.closed:
-            family, sockaddr = self._candidates.popleft()
-            try:
-                sock = socket.socket(family, socket.SOCK_STREAM)
-            except OSError as error:
-                self._error = error
-                continue
-            sock.setblocking(False)
-            code = sock.connect_ex(sockaddr)
-            if code in (0, errno.EINPROGRESS):
-                link.connecting_on(sock)
-                self._reactor.watch(self)
-                if code == 0:
-                    self._succeed()
-                return
+    def _try(self, family: socket.AddressFamily, sockaddr: Any) -> None:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        code = sock.connect_ex(sockaddr)
+        if code not in (0, errno.EINPROGRESS):
             sock.close()
-            self._error = OSError(code, os.strerror(code))
-        if not link.closed:
-            link.failed_to_connect(from_os_error(self._error, str(self._address)))
+            raise OSError(code, os.strerror(code))
+        self._link.connecting_on(sock)
+        self._driver.watch(self, WRITE)
+        if code == 0:
+            self._succeed()
 
     def ready(self, events: int) -> None:
         """The attempt has ended, one way or the other."""
         code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
-            self._error = OSError(code, os.strerror(code))
-            self._reactor.discard(self.sock)
+            self._driver.discard(self.sock)
             self._link.connecting_on(None)
-            self._try_next()
+            self._failed(OSError(code, os.strerror(code)))
         elif events & WRITE:
             self._succeed()
             self._link.ready(events & ~WRITE)  # the peer may have spoken already, in the same edge
 
     def _succeed(self) -> None:
-        self._reactor.hand_over_watch(self._link)
+        self._driver.hand_over_watch(self._link)
         self._link.open_on(self.sock)
 
     def driver_closed(self) -> None:
@@ -368,12 +441,27 @@ class Connector:
         self._link.abort()
 
 
-def listening_socket(address: Address) -> socket.socket:
-    """Bind and listen at the first of a name's addresses that this machine has; may block.
+def turn_away(sock: socket.socket) -> None:
+    """Reset a connection that has been accepted for a listener that is closed.
+
+    Its peer is told what the kernel tells those who have waited in the backlog.
+    """
+    reset_when_closed(sock)
+    sock.close()
+
+
+def listening_socket(address: Address) -> tuple[socket.socket, Address, SocketFile | None]:
+    """Bind and listen at a path, or at the first of a name's addresses that this machine has; may block.
+
+    Returns:
+        The socket, the address that was really bound, and the file to remove before the socket is closed.
 
     Raises:
         TransportError: One of `drivers.errors`, such as `AddressInUse`.
     """
+    if address.local:
+        sock, file = listen_at_path(address, BACKLOG)
+        return sock, attrs.evolve(address, mode=None), file
     try:
         candidates = resolve(address.host, address.port)
     except OSError as error:
@@ -381,7 +469,9 @@ def listening_socket(address: Address) -> socket.socket:
     failure: OSError | None = None
     for family, sockaddr in candidates:
         try:
-            return _listen_at(family, sockaddr)
+            sock = _listen_at(family, sockaddr)
+            host, port = sock.getsockname()[:2]
+            return sock, Address(host, port, address.scheme), None
         except OSError as error:
             failure = failure or error
     raise from_os_error(failure or OSError("the name has no address"), str(address)) from failure

@@ -5,6 +5,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 
+from ..protocols.timeouts import check_time
+
+LONGEST_WAIT = 86400.0
+"""Seconds for which a platform is asked to wait at most, since platforms refuse or wrap very long waits;
+then the driver looks again."""
+
 
 class Timer:
     """A call that is due at a time; cancelling is cheap and may be repeated.
@@ -51,7 +57,13 @@ class TimerHeap:
         return len(self._heap) + len(self._aside) - self._dead
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
-        """Add a timer."""
+        """Add a timer.
+
+        Raises:
+            ValueError: `when` is no number, or NaN, which would leave the heap without an order.
+        """
+        if when.__class__ is not float or when != when:
+            check_time(when)
         self._sequence += 1
         timer = Timer(self, when, self._sequence, callback)
         heapq.heappush(self._heap, timer)

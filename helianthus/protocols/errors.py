@@ -27,3 +27,7 @@ class LimitExceeded(RemoteProtocolError):
         super().__init__(message)
         self.limit = limit
         self.maximum = maximum
+
+
+class SlowConsumer(LimitExceeded):
+    """The peer takes less than it is sent, and more waits for it than a limit allows."""

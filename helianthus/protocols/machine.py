@@ -31,7 +31,9 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 """Bytes as a machine takes or gives them."""
 
 DatagramAddress: TypeAlias = tuple[str, int]
-"""Where a datagram came from or goes to: host and port."""
+"""Where a datagram came from or goes to: an IP address (in the simulator a node's name) and a port.
+
+An IPv6 address with a zone is written with it, `fe80::1%2`."""
 
 E = TypeVar("E")
 
@@ -127,11 +129,74 @@ class StreamMachine(Machine[E], Protocol[E]):
         """Hand over bytes to send; called only when the transport can take more."""
 
 
+class LeasedBuffer(Protocol):
+    """Memory that its holder owns until it is released, as a driver's buffer pool lends it."""
+
+    @property
+    def view(self) -> memoryview:
+        """The bytes; the view can be used no more after the release."""
+
+    def slice(self, start: int, stop: int) -> LeasedBuffer:
+        """Make another owner, of the bytes from `start` to before `stop`."""
+
+    def release(self) -> None:
+        """Give the memory back, once every other owner has done so. Once only."""
+
+    def __len__(self) -> int:
+        """How many bytes."""
+
+
+class LeasingMachine(StreamMachine[E], Protocol[E]):
+    """A stream machine that keeps what it receives, without copying it.
+
+    A driver that finds `receive_lease` calls it in place of `receive_data`, and reads into memory
+    that it does not use again before the lease has been released.
+    """
+
+    def receive_lease(self, lease: LeasedBuffer, now: float) -> None:
+        """Take bytes from the peer, and the memory that they are in.
+
+        Whoever gets the lease, or slices of it, from the machine releases each of them once.
+        """
+
+
+class LayerMachine(StreamMachine[E], Protocol[E]):
+    """A stream machine that changes the bytes of another, as TLS does.
+
+    A driver that sends a file finds `write_through`, and has every byte of the file go through it.
+    Without it the file would go past the layer.
+    """
+
+    def write_through(self, data: Buffer) -> list[Buffer]:
+        """Give bytes of a file as they go on the wire, behind all that `take_data` has given.
+
+        What the child has given since goes out later. No bytes ask whether there could be some.
+
+        Raises:
+            LocalProtocolError: The layer cannot send any now. Nothing changes.
+        """
+
+
 class DatagramMachine(Machine[E], Protocol[E]):
     """One end of any number of datagram conversations."""
 
     def receive_datagrams(self, batch: Sequence[tuple[Buffer, DatagramAddress]], now: float) -> None:
-        """Take datagrams in the order they arrived."""
+        """Take datagrams in the order they arrived. The caller may reuse their buffers when this returns."""
+
+    def receive_error(self, error: OSError, address: DatagramAddress | None, now: float) -> None:
+        """Hear that a datagram was lost, and why. Nothing ends by that: the socket goes on.
+
+        Args:
+            error: One of `drivers.errors`. `ConnectionRefused`: nobody is bound at the address (ICMP
+                port unreachable). `Unreachable`: no route leads there. `MessageTooLarge`: what came
+                from the address was larger than allowed and is not delivered, or what was to be sent
+                there does not fit. Others: the system refused to send.
+            address: Whom the datagram was for, or came from. None where the system does not tell.
+            now: Monotonic seconds.
+        """
 
     def take_datagrams(self, limit: int = 64) -> list[tuple[bytes, DatagramAddress]]:
-        """Hand over at most `limit` datagrams to send."""
+        """Hand over at most `limit` datagrams to send; fewer mean that there are no more.
+
+        Called only when the transport can take more.
+        """

@@ -33,10 +33,7 @@ ATTEMPT_DELAY = 0.25
 """Seconds between the starts of two attempts; the Connection Attempt Delay of RFC 8305, section 8."""
 
 MIN_ATTEMPT_DELAY = 0.01
-"""Seconds that the Minimum Connection Attempt Delay must not go below, by section 8."""
-
-RECOMMENDED_MIN_ATTEMPT_DELAY = 0.1
-"""Seconds; the Minimum Connection Attempt Delay that section 8 recommends."""
+"""Seconds that the Minimum Connection Attempt Delay must not go below, by section 8, which recommends 0.1."""
 
 MAX_ATTEMPT_DELAY = 2.0
 """Seconds; the Maximum Connection Attempt Delay of section 8."""
@@ -53,7 +50,7 @@ class Candidate(Protocol):
 
     @property
     def host(self) -> str:
-        """An IPv6 address has a colon, and nothing else has."""
+        """An IPv6 address has a colon, and nothing else has; empty for what is within this machine."""
 
     def __hash__(self) -> int: ...
 
@@ -247,10 +244,17 @@ class Race(Generic[C]):
 
     def _should_wait(self) -> bool:
         """Whether somebody may connect without a further attempt, or a better candidate be found."""
-        return bool(self._running if self._last_id else self._lookups)
+        if self._last_id:
+            return bool(self._running)
+        return bool(self._lookups) and bool(self._untried[0][1].host)
 
     def _next_index(self) -> int:
-        """The first candidate of the family whose turn it is, or else the first one."""
+        """The first candidate of the family whose turn it is, or else the first one.
+
+        One without a host is within this machine and has no family: its turn is its place in the order.
+        """
+        if not self._untried[0][1].host:
+            return 0
         for index, (_, candidate) in enumerate(self._untried):
             if _is_ipv6(candidate) == self._wants_ipv6:
                 return index

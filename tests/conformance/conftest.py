@@ -8,15 +8,20 @@ from collections.abc import Iterator
 import pytest
 from peers import Peers
 from platforms import PLATFORMS, Platform, new_descriptors, open_descriptors
+from self_signed import SelfSigned
 
 from helianthus.drivers.asyncio import new_event_loop
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give `platform` every driver, and `socket_platform` those that pump sockets."""
+    """Give `platform` every driver, `socket_platform` those that pump sockets.
+
+    What takes long runs on `thorough_platform`: each driver once, turned in one way.
+    """
     for fixture, kinds in (
         ("platform", PLATFORMS),
         ("socket_platform", [kind for kind in PLATFORMS if kind.sockets]),
+        ("thorough_platform", [kind for kind in PLATFORMS if kind.thorough]),
     ):
         if fixture in metafunc.fixturenames:
             metafunc.parametrize(fixture, kinds, indirect=True, ids=lambda kind: kind.name)
@@ -46,10 +51,21 @@ def socket_platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
 
 
 @pytest.fixture
+def thorough_platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
+    yield from _in_use(request.param)
+
+
+@pytest.fixture
 def peers(socket_platform: Platform) -> Iterator[Peers]:
     """Raw sockets that play the other end; they are closed before the driver is."""
     with Peers(socket_platform.driver) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> SelfSigned:
+    """For TLS and DTLS; where it cannot be made, what asks for it is skipped."""
+    return SelfSigned(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture(scope="session", autouse=True)

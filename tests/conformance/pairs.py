@@ -54,3 +54,9 @@ def pair(
     platform.turn_until(lambda: near.handler.ready and len(accepting) == 1 and accepting.handlers[0].ready)
     listener.close()
     return near, End(server, accepting.handlers[0])
+
+
+def socket_of(link: Any) -> Any:
+    """The socket below a link, or what asyncio lets one see of it."""
+    transport = getattr(link, "_transport", None)
+    return link.sock if transport is None else transport.get_extra_info("socket")

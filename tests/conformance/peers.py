@@ -51,6 +51,24 @@ class Peers:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
+    def datagram_socket(
+        self, host: str = "127.0.0.1", port: int = 0, *, receive_buffer: int = 0
+    ) -> socket.socket:
+        """A datagram socket that is bound, by default to a free port."""
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+        self._sockets.append(sock)
+        sock.settimeout(PATIENCE)
+        if receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.bind((host, port))
+        return sock
+
+    def keep(self, sock: socket.socket) -> socket.socket:
+        """Close a socket at the end, as the others."""
+        self._sockets.append(sock)
+        sock.settimeout(PATIENCE)
+        return sock
+
     def listen(self) -> tuple[socket.socket, Address]:
         """Listen somewhere."""
         sock = self.socket()

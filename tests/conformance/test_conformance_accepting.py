@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from recording import Accepting, RecordingHandler, in_time
 
 from helianthus.drivers.address import Address
 from helianthus.drivers.errors import (
+    AcceptPaused,
     AddressInUse,
     AddressNotAvailable,
     ConnectionRefused,
@@ -195,6 +197,8 @@ def test_accept_that_fails_with_a_visitors_error(
     socket_platform: Platform, peers: Peers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It does not close the listener, nor is whoever comes next forgotten until somebody else comes."""
+    if socket_platform.completes:
+        pytest.skip("accept() is never called; tests/drivers/test_iocp.py has such visitors")
     with monkeypatch.context() as patched:
         patched.setattr(socket, "socket", Abandoned)
         listener = socket_platform.driver.listen(socket_platform.address(), Accepting(EchoMachine))
@@ -251,15 +255,17 @@ def test_out_of_descriptors(socket_platform: Platform, peers: Peers) -> None:
     without_descriptors(
         socket_platform,
         lambda: waiting.connect((listener.address.host, listener.address.port)),
-        in_time(socket_platform.driver, 0.05),
+        in_time(socket_platform.driver, 0.35),  # several attempts
     )
     assert echoes(socket_platform, peers, early), "links are served all the while"
     late = peers.dial(listener.address)
     assert echoes(socket_platform, peers, late)
     assert echoes(socket_platform, peers, waiting), "who had to wait is served in the end"
-    errors = socket_platform.take_errors()
-    assert 1 <= len(errors) < 10, "it rests instead of trying again and again"
-    assert all(isinstance(error, TooManyFiles) for error in errors)
+    (error,) = socket_platform.take_errors()  # one for all attempts
+    assert isinstance(error, AcceptPaused)
+    assert isinstance(error, TooManyFiles)
+    assert error.address == str(listener.address)
+    assert re.search(r"connections wait .* all \d+ file descriptors .* raise the limit", str(error))
     listener.close()
 
 

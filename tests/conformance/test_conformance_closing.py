@@ -8,7 +8,7 @@ import pytest
 from machines import BulkMachine, DeadlineMachine, EchoMachine, Ended, TalkingMachine
 from pairs import pair
 from peers import Peers, read_all, read_exactly, reset
-from platforms import Platform
+from platforms import FORGOTTEN_RESET, Platform
 from recording import Accepting, RecordingHandler, in_time
 
 from helianthus.drivers.errors import ConnectionReset, TransportError
@@ -190,8 +190,24 @@ def test_abort_with_a_reason(platform: Platform) -> None:
     platform.turn_until(lambda: server.handler.closed)
 
 
+@pytest.mark.parametrize("error", [None, TransportError("drained away")])
+def test_abort_with_a_reset_is_no_end_of_stream(platform: Platform, error: Exception | None) -> None:
+    """The peer hears `ConnectionReset`, although nothing was unread and nothing unsent."""
+    if not platform.hears_resets:
+        pytest.skip(FORGOTTEN_RESET)
+    client, server = pair(platform, TalkingMachine(b"hello"), TalkingMachine())
+    platform.turn_until(lambda: server.machine.received == b"hello")
+    client.link.abort(error, reset=error is None)
+    platform.turn_until(lambda: client.handler.closed and server.handler.closed)
+    assert client.handler.error is error
+    assert isinstance(server.handler.error, ConnectionReset)
+    assert not server.machine.ended
+
+
 def test_reset_in_mid_frame(socket_platform: Platform, peers: Peers) -> None:
     """A reset is loss of the connection with `ConnectionReset`, never an end of stream."""
+    if not socket_platform.hears_resets:
+        pytest.skip(FORGOTTEN_RESET)
     accepting = Accepting(TalkingMachine)
     listener = socket_platform.driver.listen(socket_platform.address(), accepting)
     peer = peers.dial(listener.address)

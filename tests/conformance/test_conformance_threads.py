@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from machines import Fault
-from peers import Peers
+from machines import EchoMachine, Fault, TalkingMachine
+from pairs import pair
+from peers import PATIENCE, Peers
 from platforms import Platform
 from recording import in_time
 
@@ -61,6 +62,65 @@ def test_post_from_many_threads(socket_platform: Platform, peers: Peers) -> None
     for thread in range(8):
         assert [number for origin, number in ran if origin == thread] == list(range(1000))
     assert threads == {threading.get_ident()}
+
+
+def test_a_storm_of_posts_among_traffic(socket_platform: Platform, peers: Peers) -> None:
+    """Eight threads that never stop posting: links are served, timers ring, nothing is lost."""
+    driver = socket_platform.driver
+    counts = [0] * 8
+    posted = [0] * 8
+    over = threading.Event()
+
+    def storm(thread: int) -> None:
+        def ran() -> None:
+            counts[thread] += 1
+
+        while not over.is_set():
+            for _ in range(10):  # in gusts, so that the driver may fall asleep between them
+                driver.post(ran)
+                posted[thread] += 1
+            over.wait(0.0005)
+
+    workers = [peers.work(storm, thread) for thread in range(8)]
+    client, _ = pair(socket_platform, TalkingMachine(), EchoMachine())
+    for number in range(100):
+        client.say(b"x")
+        socket_platform.turn_until(lambda number=number: len(client.machine.received) > number)
+    socket_platform.turn_until(in_time(driver, 0.01))
+    socket_platform.turn_until(lambda: min(counts) > 0)
+    over.set()
+    socket_platform.turn_until(lambda: all(worker.done() for worker in workers))
+    socket_platform.turn_until(lambda: counts == posted)
+
+
+def test_a_storm_that_outlives_the_driver(socket_platform: Platform, peers: Peers) -> None:
+    """Threads cannot know when a driver is closed: what they post then is ignored, and harms nobody."""
+    driver = socket_platform.driver
+    over = threading.Event()
+    ran: list[int] = []
+
+    def storm() -> None:
+        while not over.is_set():
+            driver.post(lambda: ran.append(1))
+            over.wait(0.0001)
+
+    workers = [peers.work(storm) for _ in range(8)]
+    socket_platform.turn_until(lambda: len(ran) > 100)
+    driver.close()
+    closed_after = len(ran)
+    with contextlib.ExitStack() as stack:  # these are likely to get the numbers it has given back
+        ends = [stack.enter_context(end) for _ in range(8) for end in socket.socketpair()]
+        for _ in range(20):
+            over.wait(0.001)
+        over.set()
+        for worker in workers:
+            worker.join(PATIENCE)
+            worker.result()
+        for end in ends:
+            end.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                end.recv(1)
+    assert len(ran) == closed_after
 
 
 def test_post_wakes_the_driver(socket_platform: Platform, peers: Peers) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import random
 import time
+from typing import Any
 
-from machines import Fault
+import pytest
+from machines import DeadlineMachine, Fault, TalkingMachine
+from pairs import pair
 from platforms import Platform
-from recording import in_time
+from recording import RecordingHandler, in_time
 
 
 def test_timers_come_in_the_order_of_their_times(platform: Platform) -> None:
@@ -107,6 +110,63 @@ def test_timers_set_from_timers(platform: Platform) -> None:
     platform.turn_until(in_time(driver, 0.002))
 
 
+def test_timers_set_from_handlers(platform: Platform) -> None:
+    """In every call of a handler timers can be set and cancelled; none rings within that call."""
+    driver = platform.driver
+    rung: list[str] = []
+    doomed = driver.call_at(driver.now() + 3600.0, lambda: rung.append("cancelled"))
+
+    def set_timers(handler: RecordingHandler, _: Any) -> None:
+        call = handler.journal[-1]
+        before = len(rung)
+        driver.call_at(driver.now() - 1.0, lambda: rung.append(f"{call}: past"))
+        driver.call_at(driver.now(), lambda: rung.append(f"{call}: now"))
+        driver.call_at(driver.now() + 0.002, lambda: rung.append(f"{call}: soon"))
+        driver.call_at(driver.now(), lambda: rung.append("cancelled")).cancel()
+        doomed.cancel()
+        assert len(rung) == before
+
+    calls = ("on_ready", "on_events", "on_writable", "on_closed")
+    handler = RecordingHandler(**dict.fromkeys(calls, set_timers))
+    client, server = pair(platform, TalkingMachine(), TalkingMachine(), client_handler=handler)
+    client.say(bytes(platform.bulk))
+    server.say(b"x")
+    platform.turn_until(lambda: client.machine.received and client.handler.writable)
+    client.link.abort()
+    platform.turn_until(lambda: "on_closed: soon" in rung)
+    assert "cancelled" not in rung
+    for call in calls:
+        times = handler.journal.count(call)
+        assert times >= 1
+        for when in ("past", "now", "soon"):
+            assert rung.count(f"{call}: {when}") == times
+        assert rung.index(f"{call}: past") < rung.index(f"{call}: soon")
+
+
+def test_deadlines_and_timers_of_handlers_ring_together(platform: Platform) -> None:
+    """A machine's deadline moved by a handler, and a timer set there, both keep their time."""
+    driver = platform.driver
+    rung: list[float] = []
+
+    def set_both(handler: RecordingHandler, _: Any) -> None:
+        if machine.due is None and not machine.told:
+            due = driver.now() + 0.01
+            machine.due = due
+            handler.link.wake()
+            driver.call_at(due, lambda: rung.append(driver.now() - due))
+
+    machine = DeadlineMachine()
+    _, server = pair(
+        platform, machine, TalkingMachine(b"x"), client_handler=RecordingHandler(on_events=set_both)
+    )
+    platform.turn_until(lambda: rung and machine.told)
+    assert rung[0] >= 0.0
+    ((due, told),) = machine.told
+    assert due is not None
+    assert told >= due
+    server.link.abort()
+
+
 def test_a_timer_that_raises_does_not_stop_the_others(platform: Platform) -> None:
     """The fault is reported."""
     driver = platform.driver
@@ -144,7 +204,10 @@ def test_waiting_costs_no_processor_time(socket_platform: Platform) -> None:
     driver = socket_platform.driver
     rung = in_time(driver, 0.3004)
     before = time.process_time()
-    driver.poll(None) if type(socket_platform).__name__ == "Epoll" else socket_platform.turn_until(rung)
+    driver.poll(None) if type(socket_platform).__name__ in (
+        "Epoll",
+        "Kqueue",
+    ) else socket_platform.turn_until(rung)
     socket_platform.turn_until(rung)
     assert time.process_time() - before < 0.2
 
@@ -156,3 +219,34 @@ def test_poll_ends_at_its_timeout(platform: Platform) -> None:
     platform.turn(0.0)
     platform.turn_until(in_time(driver, 0.02))
     assert driver.now() - before >= 0.02 - 1e-6  # milliseconds, on uvloop: rounded
+
+
+@pytest.mark.parametrize("when", [float("nan"), "5", None])
+def test_what_is_no_time_is_refused_and_harms_nobody(platform: Platform, when: Any) -> None:
+    """A timer at NaN is before and after every other one, and no platform can wait for it."""
+    driver = platform.driver
+    soon = in_time(driver, 0.02)
+    with pytest.raises(ValueError, match="when must be a time in seconds, not"):
+        driver.call_at(when, lambda: None)
+    platform.turn_until(soon)
+
+
+@pytest.mark.parametrize("when", [float("inf"), 1e300])
+def test_a_timer_may_be_due_never(platform: Platform, when: float) -> None:
+    """What is further away than the platform can wait for is in nobody's way."""
+    driver = platform.driver
+    rung: list[int] = []
+    never = driver.call_at(when, lambda: rung.append(1))
+    rest = in_time(driver, 0.02)
+    driver.post(lambda: None)
+    platform.turn_until(rest)
+    never.cancel()
+    assert not rung
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), -1.0, "5"])
+def test_a_turn_lasts_some_seconds_or_is_refused(platform: Platform, timeout: Any) -> None:
+    """As everywhere that a timeout is taken."""
+    with pytest.raises(ValueError, match="timeout must be a number of seconds, 0 or more, not"):
+        platform.driver.poll(timeout)
+    platform.turn_until(in_time(platform.driver, 0.001))

@@ -13,22 +13,6 @@ from helianthus.drivers.asyncio import AsyncioDriver
 from helianthus.protocols.machine import Closing
 
 
-class CompletionLoop(asyncio.SelectorEventLoop):
-    """Like Windows' proactor loop, it does not tell of readiness."""
-
-    def add_reader(self, *_: Any) -> None:
-        raise NotImplementedError
-
-    async def sock_accept(self, sock: socket.socket) -> Any:
-        arrived = self.create_future()
-        self._add_reader(sock.fileno(), arrived.set_result, None)
-        try:
-            await arrived
-        finally:
-            self._remove_reader(sock.fileno())
-        return sock.accept()
-
-
 class Echo:
     """Machine and handler in one."""
 
@@ -74,36 +58,6 @@ class Echo:
 
     def on_closed(self, error: Exception | None) -> None:
         self.closed = True
-
-
-def test_a_loop_without_readiness_accepts_by_completion() -> None:
-    """One connection after another, until the listener is closed."""
-
-    async def main() -> None:
-        driver = AsyncioDriver()
-        accepted: list[Echo] = []
-
-        def accept(peer: str) -> tuple[Any, Any]:
-            echo = Echo()
-            echo.serving = f"127.0.0.1:{listener.address.port}"
-            accepted.append(echo)
-            return echo, echo
-
-        listener = driver.listen(Address("127.0.0.1", 0), accept)
-        clients = [Echo(b"%d" % number) for number in range(5)]
-        for client in clients:
-            driver.connect(listener.address, client, client)
-        async with asyncio.timeout(30):
-            while not all(client.received for client in clients):
-                await asyncio.sleep(0.001)
-        assert [client.received for client in clients] == [b"%d" % number for number in range(5)]
-        assert len(accepted) == 5
-        driver.close()
-        await driver.wait_closed()
-        assert all(end.closed for end in clients + accepted)
-
-    with asyncio.Runner(loop_factory=CompletionLoop) as runner:
-        runner.run(main())
 
 
 def test_a_loop_that_is_given_is_not_closed() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import select
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -24,12 +25,18 @@ EpollReactor: Any = None  # elsewhere, what uses it is skipped
 if sys.platform == "linux":
     from helianthus.drivers.epoll import EpollReactor
 
+KqueueReactor: Any = None
+if hasattr(select, "kqueue"):
+    from helianthus.drivers.kqueue import KqueueReactor
+
+needs_kqueue = pytest.mark.skipif(not hasattr(select, "kqueue"), reason="kqueue exists on macOS and the BSDs")
 needs_epoll = pytest.mark.skipif(sys.platform != "linux", reason="epoll exists on Linux only")
 not_windows = pytest.mark.skipif(sys.platform == "win32", reason="uvloop is not for Windows")
 needs_uvloop = pytest.mark.skipif(not uvloop_installed(), reason="uvloop is not installed")
 
 RUNNABLE = [
     pytest.param("epoll", marks=needs_epoll),
+    pytest.param("kqueue", marks=needs_kqueue),
     "asyncio",
     pytest.param("uvloop", marks=needs_uvloop),
     "sim",
@@ -49,8 +56,9 @@ def without_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def somewhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if this were not Linux."""
+    """As if this were a system without a native driver."""
     monkeypatch.setattr(choose.sys, "platform", "sunos5")
+    monkeypatch.setitem(choose._OBSTACLES, "kqueue", lambda: "no kqueue either")
 
 
 class Silent:
@@ -97,11 +105,14 @@ class Silent:
     ("name", "kind"),
     [
         pytest.param("epoll", EpollReactor, marks=needs_epoll),
+        pytest.param("kqueue", KqueueReactor, marks=needs_kqueue),
         ("asyncio", AsyncioDriver),
         pytest.param("uvloop", AsyncioDriver, marks=needs_uvloop),
         ("sim", SimDriver),
         pytest.param("auto", EpollReactor, marks=needs_epoll),
+        pytest.param("auto", KqueueReactor, marks=needs_kqueue),
         pytest.param(None, EpollReactor, marks=needs_epoll),
+        pytest.param(None, KqueueReactor, marks=needs_kqueue),
     ],
 )
 def test_by_name(name: str | None, kind: type) -> None:
@@ -153,6 +164,7 @@ def test_an_unknown_name_lists_the_known() -> None:
         assert name in str(caught.value)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="there they are no others")
 @pytest.mark.parametrize("name", ["kqueue", "iocp"])
 def test_drivers_of_other_platforms_are_known_but_unavailable(name: str) -> None:
     with pytest.raises(DriverUnavailable, match=f"the {name} driver cannot be used"):
@@ -210,6 +222,25 @@ def test_a_wrong_environment_variable_is_named(monkeypatch: pytest.MonkeyPatch) 
 # -- what there is -------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs epoll, and kqueue's double")
+def test_auto_means_kqueue_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS; here with the double."""
+    import kqueue_double
+
+    from helianthus.drivers.kqueue import KqueueReactor
+
+    monkeypatch.setitem(choose._OBSTACLES, "epoll", lambda: "epoll exists on Linux only")
+    monkeypatch.setitem(choose._OBSTACLES, "kqueue", lambda: "")
+    monkeypatch.setitem(choose._MAKERS, "kqueue", lambda: KqueueReactor(system=kqueue_double))
+    assert [info.name for info in available() if info.chosen] == ["kqueue"]
+
+    async def main() -> Any:
+        await asyncio.sleep(0.001)
+        return running_driver()
+
+    assert isinstance(run(main()), KqueueReactor)
+
+
 @needs_epoll
 def test_available() -> None:
     found = {info.name: info for info in available()}
@@ -218,7 +249,7 @@ def test_available() -> None:
     assert found["epoll"].chosen
     assert found["epoll"].reason == ""
     assert not found["kqueue"].available
-    assert found["kqueue"].reason
+    assert found["kqueue"].reason == "kqueue exists on macOS and the BSDs only"
     assert found["asyncio"].available
     assert [info.name for info in available() if info.chosen] == ["epoll"]
 
@@ -314,10 +345,12 @@ def test_run_raises_what_main_raises(name: str) -> None:
     ("name", "expected"),
     [
         pytest.param("epoll", EpollReactor, marks=needs_epoll),
+        pytest.param("kqueue", KqueueReactor, marks=needs_kqueue),
         ("asyncio", AsyncioDriver),
         pytest.param("uvloop", AsyncioDriver, marks=needs_uvloop),
         ("sim", SimDriver),
         pytest.param(None, EpollReactor, marks=needs_epoll),
+        pytest.param(None, KqueueReactor, marks=needs_kqueue),
     ],
 )
 def test_run_runs_on_the_chosen_driver(name: str | None, expected: type) -> None:
@@ -413,7 +446,7 @@ def test_run_on_a_driver_that_there_is_not() -> None:
         raise AssertionError("it must not run")
 
     with pytest.raises(DriverUnavailable):
-        run(main(), driver="iocp")
+        run(main(), driver="epoll" if sys.platform == "win32" else "iocp")
     with pytest.raises(ValueError, match="'nonsense'"):
         run(main(), driver="nonsense")
     gc.collect()

@@ -17,24 +17,50 @@ import pytest
 
 from helianthus.drivers.address import Address
 
-if sys.platform != "linux":
-    pytest.skip("epoll exists on Linux only", allow_module_level=True)
+if sys.platform == "win32":
+    pytest.skip("Windows has no reactor", allow_module_level=True)
 
-from helianthus.drivers.epoll import EpollReactor
+from helianthus.drivers.reactor import Reactor
 from helianthus.protocols.machine import Closing
 
 Main = Callable[[], Awaitable[Any]]
 
 
+def make_epoll() -> Reactor:
+    if sys.platform != "linux":
+        pytest.skip("epoll exists on Linux only")
+    from helianthus.drivers.epoll import EpollReactor
+
+    return EpollReactor()
+
+
+def make_kqueue() -> Reactor:
+    """On the system's kqueue, or on Linux on its double."""
+    from helianthus.drivers.kqueue import KqueueReactor
+
+    if sys.platform != "linux":
+        return KqueueReactor()
+    import kqueue_double
+
+    return KqueueReactor(system=kqueue_double)
+
+
+@pytest.fixture(params=[make_epoll, make_kqueue], ids=["epoll", "kqueue"])
+def make_reactor(request: pytest.FixtureRequest) -> Callable[[], Reactor]:
+    """Each of the reactors in turn."""
+    made: Callable[[], Reactor] = request.param
+    return made
+
+
 @pytest.fixture
-def reactor() -> Iterator[EpollReactor]:
-    made = EpollReactor()
+def reactor(make_reactor: Callable[[], Reactor]) -> Iterator[Reactor]:
+    made = make_reactor()
     yield made
     made.close()
 
 
 @pytest.fixture
-def run(reactor: EpollReactor) -> Iterator[Callable[[Any], Any]]:
+def run(reactor: Reactor) -> Iterator[Callable[[Any], Any]]:
     """Runs coroutines on a loop over the reactor."""
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(reactor)) as runner:
         yield runner.run
@@ -319,7 +345,7 @@ def test_an_idle_loop_sleeps(run: Callable[[Any], Any]) -> None:
 # -- both at once -----------------------------------------------------------------------------------------
 
 
-def test_coroutines_and_links_together(reactor: EpollReactor, run: Callable[[Any], Any]) -> None:
+def test_coroutines_and_links_together(reactor: Reactor, run: Callable[[Any], Any]) -> None:
     """A task waits for what a link's handler hears; streams go on beside it."""
 
     async def main() -> bytes:
@@ -347,7 +373,7 @@ def test_coroutines_and_links_together(reactor: EpollReactor, run: Callable[[Any
 
 
 def test_an_event_at_the_beginning_of_a_tick_wakes_its_task(
-    reactor: EpollReactor, run: Callable[[Any], Any]
+    reactor: Reactor, run: Callable[[Any], Any]
 ) -> None:
     """The loop has decided how long to wait before the reactor settles what was commanded.
 
@@ -372,7 +398,7 @@ def test_an_event_at_the_beginning_of_a_tick_wakes_its_task(
 
 
 def test_on_closed_at_the_beginning_of_a_tick_wakes_its_task(
-    reactor: EpollReactor, run: Callable[[Any], Any]
+    reactor: Reactor, run: Callable[[Any], Any]
 ) -> None:
     """The same for a link that is aborted from a coroutine."""
 
@@ -401,7 +427,7 @@ def test_on_closed_at_the_beginning_of_a_tick_wakes_its_task(
     assert run(main()) < 2.0
 
 
-def test_timers_of_both_are_kept(reactor: EpollReactor, run: Callable[[Any], Any]) -> None:
+def test_timers_of_both_are_kept(reactor: Reactor, run: Callable[[Any], Any]) -> None:
     """The reactor's timers end the wait of a loop that has none, and the other way round."""
 
     async def main() -> list[str]:
@@ -415,9 +441,9 @@ def test_timers_of_both_are_kept(reactor: EpollReactor, run: Callable[[Any], Any
     assert run(main()) == ["loop", "reactor"]
 
 
-def test_closing_the_loop_closes_the_reactor() -> None:
+def test_closing_the_loop_closes_the_reactor(make_reactor: Callable[[], Reactor]) -> None:
     """It is the loop's selector, and the loop closes its selector."""
-    reactor = EpollReactor()
+    reactor = make_reactor()
     closed: list[bool] = []
 
     class Noting(Echo):
@@ -441,7 +467,7 @@ def test_closing_the_loop_closes_the_reactor() -> None:
 # -- the selector by itself ---------------------------------------------------------------------------------
 
 
-def test_it_is_a_selector(reactor: EpollReactor) -> None:
+def test_it_is_a_selector(reactor: Reactor) -> None:
     near, far = socket.socketpair()
     with near, far:
         key = reactor.register(near, selectors.EVENT_READ, "data")
@@ -461,7 +487,7 @@ def test_it_is_a_selector(reactor: EpollReactor) -> None:
         assert reactor.select(0) == []
 
 
-def test_what_a_selector_refuses(reactor: EpollReactor) -> None:
+def test_what_a_selector_refuses(reactor: Reactor) -> None:
     near, far = socket.socketpair()
     with near, far:
         reactor.register(near, selectors.EVENT_READ)
@@ -480,7 +506,7 @@ def test_what_a_selector_refuses(reactor: EpollReactor) -> None:
         reactor.register(near, selectors.EVENT_READ)
 
 
-def test_a_file_object_that_was_closed_can_be_unregistered(reactor: EpollReactor) -> None:
+def test_a_file_object_that_was_closed_can_be_unregistered(reactor: Reactor) -> None:
     near, far = socket.socketpair()
     with far:
         reactor.register(near, selectors.EVENT_READ)
@@ -489,7 +515,7 @@ def test_a_file_object_that_was_closed_can_be_unregistered(reactor: EpollReactor
         assert not reactor.get_map()
 
 
-def test_a_hang_up_is_reported_for_both_directions(reactor: EpollReactor) -> None:
+def test_a_hang_up_is_reported_for_both_directions(reactor: Reactor) -> None:
     reader, writer = os.pipe()
     try:
         key = reactor.register(writer, selectors.EVENT_READ)  # how asyncio notices a lost reader
@@ -501,7 +527,7 @@ def test_a_hang_up_is_reported_for_both_directions(reactor: EpollReactor) -> Non
         os.close(writer)
 
 
-def test_the_reactors_own_descriptors_are_not_the_loops(reactor: EpollReactor) -> None:
+def test_the_reactors_own_descriptors_are_not_the_loops(reactor: Reactor) -> None:
     """Neither its links nor its wake-up pipe show up in what `select` returns."""
     server, client = Echo(), Echo(echo=False)
     listener = reactor.listen(Address("127.0.0.1", 0), lambda peer: (server, server))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -28,6 +29,12 @@ END_WITHIN = 60.0
 DRIVERS = [
     pytest.param(
         "epoll", marks=pytest.mark.skipif(sys.platform != "linux", reason="epoll exists on Linux only")
+    ),
+    pytest.param(
+        "kqueue",
+        marks=pytest.mark.skipif(
+            not hasattr(select, "kqueue"), reason="kqueue exists on macOS and the BSDs only"
+        ),
     ),
     pytest.param(
         "uvloop", marks=pytest.mark.skipif(sys.platform == "win32", reason="uvloop is not for Windows")

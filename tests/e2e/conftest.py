@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import sys
 from collections.abc import Iterator
 
@@ -11,7 +12,10 @@ from processes import HERE, Node, serving
 CONFIG = HERE / "peers" / "node.toml"
 
 
-@pytest.fixture(scope="session", params=["epoll", "asyncio"])
+NATIVE = "kqueue" if hasattr(select, "kqueue") else "epoll"
+
+
+@pytest.fixture(scope="session", params=[NATIVE, "asyncio"])
 def node(request: pytest.FixtureRequest) -> Iterator[Node]:
     """A node with the services of `peers/services.py`, on each driver; shared by all tests."""
     if request.param == "epoll" and sys.platform != "linux":

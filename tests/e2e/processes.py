@@ -151,7 +151,7 @@ class Node:
     @property
     def host_and_port(self) -> tuple[str, str]:
         """The parts of its address, as arguments of a program."""
-        host, _, port = self.url.removeprefix("tcp://").rpartition(":")
+        host, _, port = self.url.partition("://")[2].rpartition(":")
         return host, port
 
 

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +24,8 @@ from commands import (
     serving,
 )
 from processes import HERE, Node, helianthus_command
+
+from helianthus.drivers.choose import available
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def test_text_for_people(node: Node) -> None:
     lines = helianthus("bench", node.url, "calculator.add_async", "2", "3", "0.2", *options).succeeded()
     assert lines[0] == (
         f"calculator.add_async at {node.url}: 1 caller on 1 connection, driver "
-        f"{'epoll' if sys.platform == 'linux' else 'asyncio'}"
+        f"{next(info.name for info in available() if info.chosen)}"
     )
     time = r"[\d.,]+ (s|ms|µs)"
     for line, form in zip(

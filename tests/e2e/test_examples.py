@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -134,3 +135,31 @@ def test_a_server_lives_beside_other_asyncio_code() -> None:
 def test_a_server_beside_other_asyncio_code_ends() -> None:
     options = ["--listen", ANYWHERE, "--http", "http://127.0.0.1:0", "--seconds", "0.3"]
     assert run_example("in_asyncio.py", *options).succeeded()[-1] == "the end; ticks: 0"
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_lines_are_answered(driver: str) -> None:
+    options = ["--listen", ANYWHERE, "--driver", driver, "--patience", "0.3"]
+    with running_example("line_server.py", *options) as program:
+        host, _, port = program.wait_for_line(LISTENING).removeprefix("tcp://").rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=END_WITHIN) as sock:
+            lines = sock.makefile("rb")
+            sock.sendall(b"one\ntwo\nthr")
+            assert [lines.readline(), lines.readline()] == [b"ONE\n", b"TWO\n"]
+            sock.sendall(b"ee\n")
+            assert lines.readline() == b"THREE\n"
+            assert lines.readline() == b"you are very quiet; goodbye\n"
+            assert lines.readline() == b""
+        with socket.create_connection((host, int(port)), timeout=END_WITHIN) as sock:
+            sock.sendall(bytes(1000))
+            assert sock.makefile("rb").readline() == b"a line has at most 1000 bytes\n"
+
+
+def test_the_line_server_ends_and_says_goodbye_to_nobody() -> None:
+    with running_example("line_server.py", "--listen", ANYWHERE, "--seconds", "0.3") as program:
+        host, _, port = program.wait_for_line(LISTENING).removeprefix("tcp://").rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=END_WITHIN) as sock:
+            assert sock.recv(1) == b""
+        assert program.wait() == 0
+        assert program.lines[-1] == "the end"
+        assert program.lines[-2].endswith("recv_until was cancelled: the server ends")

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,11 +31,16 @@ def node_environment(request: pytest.FixtureRequest) -> dict[str, str]:
         pytest.skip("Node.js and npm are not installed")
     digest = hashlib.sha256(b"".join((PROGRAMS / name).read_bytes() for name in MANIFEST)).hexdigest()
     assert request.config.cache is not None
-    place = request.config.cache.mkdir(f"node-{digest[:16]}")
-    if not (place / "complete").exists():
+    cache = request.config.cache.mkdir("node")
+    installed = cache / digest[:16]
+    if not installed.exists():
+        place = Path(tempfile.mkdtemp(dir=cache))
         _install(npm, place)
-        (place / "complete").touch()
-    return {**os.environ, "NODE_PATH": str(place / "node_modules")}
+        try:
+            place.rename(installed)
+        except OSError:  # another process that runs these tests was quicker
+            shutil.rmtree(place)
+    return {**os.environ, "NODE_PATH": str(installed / "node_modules")}
 
 
 def _install(npm: str, place: Path) -> None:

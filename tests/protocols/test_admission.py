@@ -150,7 +150,10 @@ def test_nothing_is_kept_of_a_method_whose_calls_gave_up_when_it_had_room() -> N
 
 @pytest.mark.parametrize("held_up_by", ["server", "method"])
 def test_a_release_costs_the_same_however_many_wait_for_something_else(held_up_by: str) -> None:
-    """Counted in calls of functions, which no other load on the machine changes."""
+    """Counted in calls of its functions, which no other load on the machine changes.
+
+    Only of its own: the garbage collector may run in between, and calls those who asked to be told.
+    """
     costs = []
     for waiting in (10, 2000):
         limits = AdmissionLimits(
@@ -166,7 +169,7 @@ def test_a_release_costs_the_same_however_many_wait_for_something_else(held_up_b
 
         def count(frame: Any, event: str, argument: Any) -> None:
             nonlocal calls
-            calls += event == "call"
+            calls += event == "call" and frame.f_globals["__name__"] == Admission.__module__
 
         sys.setprofile(count)
         try:
@@ -174,7 +177,7 @@ def test_a_release_costs_the_same_however_many_wait_for_something_else(held_up_b
         finally:
             sys.setprofile(None)
         costs.append(calls)
-    assert costs[0] == costs[1] < 40
+    assert 0 < costs[0] == costs[1] < 40
 
 
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=30))

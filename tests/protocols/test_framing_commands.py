@@ -236,9 +236,18 @@ def test_a_failure_keeps_the_output_until_the_transport_goes(make: Make) -> None
     assert machine.take_data() == []
 
 
+def send_too_much(machine: StreamFraming) -> None:
+    """More than may wait; refused where sending is over."""
+    with pytest.raises(LocalProtocolError):
+        for _ in range(3):
+            machine.send_frame(bytes(16))
+
+
 def bring_to(state: FramingState) -> StreamFraming:
-    machine = LengthPrefixFraming()
+    machine = LengthPrefixFraming(max_frame_size=16, max_queued_output=40, slow_consumer="disconnect")
     match state:
+        case FramingState.CUT_OFF:
+            send_too_much(machine)
         case FramingState.LOCAL_ENDED:
             machine.close()
         case FramingState.PEER_ENDED:
@@ -261,6 +270,7 @@ INPUTS: dict[FramingInput, Callable[[StreamFraming], None]] = {
     FramingInput.CLOSE: lambda machine: machine.close(),
     FramingInput.EOF: lambda machine: machine.receive_eof(0.0),
     FramingInput.FAULT: lambda machine: machine.receive_data(b"\xff" * 4, 0.0),
+    FramingInput.SLOW: send_too_much,
     FramingInput.LOSS: lambda machine: machine.connection_lost(None, 0.0),
 }
 
@@ -268,6 +278,7 @@ EVENT_OF_INPUT: dict[FramingInput, type[FramingEvent] | None] = {
     FramingInput.CLOSE: None,
     FramingInput.EOF: EndOfStream,
     FramingInput.FAULT: ConnectionFailed,
+    FramingInput.SLOW: ConnectionFailed,
     FramingInput.LOSS: ConnectionLost,
 }
 
@@ -295,7 +306,7 @@ def test_every_state_with_every_input_follows_the_table(state: FramingState, giv
 def test_the_table_lets_every_state_be_reached_and_lost() -> None:
     assert set(TRANSITIONS.values()) == set(FramingState) - {FramingState.OPEN}
     assert set(CLOSING_OF_STATE) == set(FramingState)
-    final = {FramingState.FAILED, FramingState.LOST}
+    final = {FramingState.FAILED, FramingState.CUT_OFF, FramingState.LOST}
     assert {state for state, given in TRANSITIONS if given is FramingInput.LOSS} == set(FramingState) - final
 
 

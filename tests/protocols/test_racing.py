@@ -36,6 +36,7 @@ def places(*hosts: str) -> list[Place]:
 
 A, B, C = places("a", "b", "c")
 V6, W6 = places("::1", "::2")
+LOCAL = Place("")
 REFUSED = OSError("refused")
 
 
@@ -141,6 +142,25 @@ def test_lookups_that_end_together_are_one_list() -> None:
         race.handle_timeout(deadline)
         seen += started(race)
     assert seen == ["::1", "a", "b", "c"]
+
+
+def test_what_is_within_this_machine_has_no_family() -> None:
+    """It is tried in its own turn, and needs no other lookup to be waited for."""
+    race: Race[Place] = Race(2)
+    race.candidates_found(0, [LOCAL], 0.0)
+    assert started(race) == [""]
+    race.candidates_found(1, [A, V6], 0.0)
+    race.attempt_failed(1, REFUSED, 0.1)
+    assert started(race) == ["::1"]
+    race = Race(3)
+    race.candidates_found(0, [A], 0.0)
+    race.candidates_found(2, [V6], 0.0)
+    race.candidates_found(1, [LOCAL], 0.0)
+    order = started(race)
+    for number in (1, 2):
+        race.attempt_failed(number, REFUSED, 0.0)
+        order += started(race)
+    assert order == ["::1", "a", ""]
 
 
 def test_a_failed_lookup_is_not_waited_for() -> None:

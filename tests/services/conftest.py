@@ -6,13 +6,15 @@ import gc
 from collections.abc import Iterator
 
 import pytest
-from rpc_bench import GROUNDS, REAL, Ground
+from rpc_bench import GROUNDS, ON_DOUBLES, REAL, Ground
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give `run_on` the simulator and every real driver, `run_on_real` the latter only."""
-    for fixture, kinds in (("run_on", GROUNDS), ("run_on_real", REAL)):
+    everywhere = metafunc.config.getoption("--doubles-everywhere") or metafunc.module.__name__ in ON_DOUBLES
+    for fixture, grounds in (("run_on", GROUNDS), ("run_on_real", REAL)):
         if fixture in metafunc.fixturenames:
+            kinds = [kind for kind in grounds if everywhere or kind.everywhere]
             metafunc.parametrize(fixture, kinds, indirect=True, ids=lambda kind: kind.name)
 
 

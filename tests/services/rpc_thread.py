@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from rpc_bench import Ground, url_of
 
-from helianthus import Peer, Server, Service
+from helianthus import Peer, Server, ServerTls, Service
 from helianthus.drivers.asyncio import AsyncioDriver
 from helianthus.drivers.choose import running_driver
 
@@ -25,12 +25,18 @@ class ThreadedServer:
     """
 
     def __init__(
-        self, ground: Ground, *services: Service, url: str = "tcp://127.0.0.1:0", **options: Any
+        self,
+        ground: Ground,
+        *services: Service,
+        url: str = "tcp://127.0.0.1:0",
+        tls: ServerTls | None = None,
+        **options: Any,
     ) -> None:
         self.errors: list[tuple[str, Exception]] = []
         self.connected: list[Peer] = []
         self._ground = ground
         self._services = services
+        self._tls = tls
         self._options = options
         self._started = threading.Event()
         self._failure: BaseException | None = None
@@ -56,7 +62,7 @@ class ThreadedServer:
         async with Server(self._services, **self._options) as self.server:
             self.server.on_error(lambda peer, name, error: self.errors.append((name, error)))
             self.server.on_connect(self.connected.append)
-            await self.server.listen(url)
+            await self.server.listen(url, tls=self._tls)
             self.url = url_of(self.server)
             self._started.set()
             await self._over.wait()

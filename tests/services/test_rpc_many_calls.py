@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from rpc_bench import Bench, Ground, until
+from rpc_bench import SOON, Bench, Ground, until
 from rpc_raw import CANCEL, HELLO, REQUEST, RESPONSE, raw_client
 
 from helianthus import RpcError, RpcLimits, Service, StatusCode, method
@@ -115,7 +115,7 @@ def test_waiting_calls_have_their_deadlines(run_on: Ground) -> None:
         running = [asyncio.ensure_future(client.call("counter.later", n)) for n in range(2)]
         await until(lambda: service.running == 2)
         with pytest.raises(RpcError) as caught:
-            await client.call("counter.now", 7, timeout=0.02)
+            await client.call("counter.now", 7, timeout=SOON)
         assert caught.value.code is StatusCode.DEADLINE_EXCEEDED
         assert not caught.value.maybe_executed
         service.gate.set()

@@ -422,9 +422,9 @@ def test_a_call_that_needs_its_key_is_not_sent_without_it(run_on: Ground) -> Non
 
 def test_a_server_that_says_no_hello_is_taken_for_a_plain_one(run_on: Ground) -> None:
     async def scenario(bench: Bench) -> None:
+        began = bench.driver.now()
         client, server = await connect(bench, hello_timeout=0.02)
         end = await server.accepted()
-        began = bench.driver.now()
         calling = asyncio.ensure_future(client.call("far.add", 2, 3, timeout=20))
         assert await end.hear() == HELLO
         kind, msgid, name, params = await end.hear()

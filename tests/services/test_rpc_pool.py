@@ -509,7 +509,7 @@ def test_no_slot_leaks_whenever_a_call_is_cancelled(size: int, seed: int, kind: 
         await until(lambda: all(not connection.calls for connection in client.connections()))
         assert client._watchers == {}
         assert isinstance(client._channel, ChannelPool)
-        assert all(not peer.waiting for peer in client._channel.peers)
+        assert all(not peer.room.waiting for peer in client._channel.peers)
         assert outcome is None or isinstance(outcome, asyncio.CancelledError)
         return outcome is not None
 

@@ -65,7 +65,7 @@ def pool_of(client: Client) -> ChannelPool:
 
 def waiting_for_room(client: Client) -> int:
     """Who waits, by the places in all the queues of its connections."""
-    return sum(len(peer.waiting) for peer in pool_of(client).peers)
+    return sum(len(peer.room.waiting) for peer in pool_of(client).peers)
 
 
 async def full_client(bench: Bench, service: Gated) -> tuple[Client, list[asyncio.Task[Any]]]:
@@ -146,7 +146,7 @@ def test_one_connection_keeps_nothing_of_those_who_gave_up_either(run_on: Ground
             with pytest.raises(RpcError, match="the deadline passed"):
                 await client.call("gated.wait", "late", timeout=0.001)
         assert client._peer is not None
-        assert client._peer.waiting == {}
+        assert client._peer.room.waiting == {}
         service.gates["a"].set()
         assert await call == "a"
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
-from rpc_bench import Bench, Ground, until
+from rpc_bench import SOON, Bench, Ground, until
 from rpc_waiting import Waiting
 
 from helianthus import CancelToken, RpcError, Service, StatusCode, method
@@ -125,7 +125,7 @@ def test_options_pass_through_a_proxy(run_on: Ground) -> None:
         client = await bench.pair(service)
         waiting = client.service("waiting")
         with pytest.raises(RpcError) as caught:
-            await waiting.wait("a", timeout=0.02)
+            await waiting.wait("a", timeout=SOON)
         assert caught.value.code is StatusCode.DEADLINE_EXCEEDED
         token = CancelToken()
         token.cancel("no")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
-from rpc_bench import Bench, Ground, until
+from rpc_bench import SOON, Bench, Ground, until
 
 from helianthus import CallStatistics, Peer, RpcCollector, RpcError, Service, StatusCode, method
 
@@ -100,7 +100,7 @@ def test_cancelled_and_expired_calls_are_counted_as_such(run_on: Ground) -> None
         server = await bench.serve(Shop())
         client = await bench.client(server)
         with pytest.raises(RpcError):
-            await client.call("shop.wait", timeout=0.02)
+            await client.call("shop.wait", timeout=SOON)
         task = asyncio.ensure_future(client.call("shop.wait"))
         await until(lambda: server.statistics().methods.of("shop.wait").running == 1)
         task.cancel()

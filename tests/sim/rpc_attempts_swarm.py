@@ -217,7 +217,7 @@ class Swarm:
             await self._recover(name, client, throttle)
             peer = client._peer
             assert peer is not None
-            assert (peer.calls, peer.session.pending_calls, len(peer._streams)) == ({}, 0, 0)
+            assert (peer.calls, peer.session.pending_calls, len(peer._streams.running)) == ({}, 0, 0)
             assert not client._watchers
 
     async def _work(self, name: str, client: Client, rng: random.Random) -> None:

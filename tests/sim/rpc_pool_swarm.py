@@ -148,7 +148,7 @@ class Caller:
         client = self.client
         assert client._watchers == {}
         assert [connection.calls for connection in client.connections() if connection.calls] == []
-        assert all(not peer.waiting for channel in channels_of(client) for peer in channel._links)
+        assert all(not peer.room.waiting for channel in channels_of(client) for peer in channel._links)
         assert client.statistics().total().running == 0
         if isinstance(client._channel, ChannelPool):  # one that is idle may just have been looked at
             assert client._channel._pool.active <= max(1, self._pool.min_size)

@@ -220,10 +220,15 @@ class DatagramTalk(QuietMachine):
         self.output: list[tuple[bytes, DatagramAddress]] = []
         self.received: list[tuple[bytes, DatagramAddress]] = []
         self.batches: list[int] = []
+        self.errors: list[tuple[OSError, DatagramAddress | None]] = []
+        self.closed: list[Exception | None] = []
 
     def receive_datagrams(self, batch: Sequence[tuple[Buffer, DatagramAddress]], now: float) -> None:
         self.batches.append(len(batch))
         self.events.extend((bytes(data), source) for data, source in batch)
+
+    def receive_error(self, error: OSError, address: DatagramAddress | None, now: float) -> None:
+        self.errors.append((error, address))
 
     def take_datagrams(self, limit: int = 64) -> list[tuple[bytes, DatagramAddress]]:
         taken, self.output = self.output[:limit], self.output[limit:]
@@ -234,3 +239,6 @@ class DatagramTalk(QuietMachine):
 
     def on_actions(self, actions: list[Action]) -> None:
         raise AssertionError("no action was ever given")
+
+    def on_closed(self, error: Exception | None) -> None:
+        self.closed.append(error)

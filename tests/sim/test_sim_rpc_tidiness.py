@@ -334,8 +334,8 @@ class Swarm:
         assert session.requests.bytes == 0, where
         assert session.wants_read, where
         assert peer.calls == {}, where
-        assert len(peer._streams) == 0, where
-        assert not peer.waiting, where
+        assert len(peer._streams.running) == 0, where
+        assert not peer.room.waiting, where
         assert peer.tasks == [], where
         assert not peer._serving._held, where
         assert peer.link is not None, where

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ssl
 from typing import cast
 
 from benchmarks.contestants.serving import LOOPBACK, announce, bound_lifetime
@@ -23,8 +24,8 @@ class Echo(asyncio.Protocol):
         self.transport.resume_reading()
 
 
-async def serve() -> None:
-    server = await asyncio.get_running_loop().create_server(Echo, LOOPBACK, 0)
+async def serve(tls: ssl.SSLContext | None) -> None:
+    server = await asyncio.get_running_loop().create_server(Echo, LOOPBACK, 0, ssl=tls)
     announce(*server.sockets[0].getsockname())
     await server.serve_forever()
 
@@ -33,14 +34,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--loop", choices=["asyncio", "uvloop"], required=True)
     parser.add_argument("--lifetime", type=int, required=True)
+    parser.add_argument("--tls", action="store_true")
     arguments = parser.parse_args()
     bound_lifetime(arguments.lifetime)
+    tls = None
+    if arguments.tls:
+        from benchmarks.contestants.tls.certificate import server_context
+
+        tls = server_context()
     if arguments.loop == "uvloop":
         import uvloop
 
-        uvloop.run(serve())
+        uvloop.run(serve(tls))
     else:
-        asyncio.run(serve())
+        asyncio.run(serve(tls))
 
 
 if __name__ == "__main__":

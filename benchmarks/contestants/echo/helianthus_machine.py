@@ -9,8 +9,9 @@ from typing import Any
 import helianthus
 from benchmarks.contestants.serving import LOOPBACK, announce, bound_lifetime
 from helianthus.drivers.address import Address
-from helianthus.drivers.base import Driver
+from helianthus.drivers.base import Accept, Driver
 from helianthus.protocols.machine import Action, Buffer, Closing, Outcome
+from helianthus.services.tls.layers import ServerSecurity
 
 MAX_UNTAKEN = 16
 """Received pieces that may wait to be taken; beyond that the peer is not read from."""
@@ -79,22 +80,31 @@ def accept(peer_address: str) -> tuple[Echo, Unconcerned]:
     return Echo(), Unconcerned()
 
 
-def listen(driver: Driver) -> None:
-    listener = driver.listen(Address(LOOPBACK, 0), accept)
+def accept_tls(driver: Driver) -> Accept:
+    """The same, encrypted."""
+    from benchmarks.contestants.tls.certificate import certificate
+
+    with certificate() as file:
+        security = ServerSecurity(helianthus.ServerTls(file))
+    return lambda peer_address: (security.around(Echo(), driver.now()), Unconcerned())
+
+
+def listen(driver: Driver, *, tls: bool) -> None:
+    listener = driver.listen(Address(LOOPBACK, 0), accept_tls(driver) if tls else accept)
     announce(listener.address.host, listener.address.port)
 
 
-def turn() -> None:
+def turn(*, tls: bool) -> None:
     """A native driver, turned by its user."""
     driver = helianthus.driver("epoll")
-    listen(driver)
+    listen(driver, tls=tls)
     while True:
         driver.poll(None)
 
 
-async def lodge() -> None:
+async def lodge(*, tls: bool) -> None:
     """The adapter, in a loop that somebody else turns."""
-    listen(helianthus.driver("asyncio"))
+    listen(helianthus.driver("asyncio"), tls=tls)
     await asyncio.Event().wait()
 
 
@@ -102,12 +112,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--driver", choices=["epoll", "asyncio"], required=True)
     parser.add_argument("--lifetime", type=int, required=True)
+    parser.add_argument("--tls", action="store_true")
     arguments = parser.parse_args()
     bound_lifetime(arguments.lifetime)
     if arguments.driver == "epoll":
-        turn()
+        turn(tls=arguments.tls)
     else:
-        helianthus.run(lodge(), driver="asyncio")
+        helianthus.run(lodge(tls=arguments.tls), driver="asyncio")
 
 
 if __name__ == "__main__":

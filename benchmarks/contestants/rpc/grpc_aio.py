@@ -6,21 +6,26 @@ It costs less than protobuf would, so nothing but gRPC itself is measured, and n
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, cast
 
 import grpc
 import uvloop
 
 from benchmarks.contestants.rpc.connections import Room
-from benchmarks.contestants.rpc.load import run_program
-from benchmarks.contestants.rpc.program import Load
+from benchmarks.contestants.rpc.load import be
+from benchmarks.contestants.rpc.program import Load, parse_role
 from benchmarks.contestants.serving import LOOPBACK, announce
 
 ROOM = Room(most=1000, why="with more of them busy at once, its calls end CANCELLED")
+
+DEADLINE = 30.0
+"""Seconds; no call comes near it."""
 
 SERVICE = "Calculator"
 PAIR = struct.Struct("<dd")
@@ -83,8 +88,19 @@ def handlers() -> dict[str, Any]:
     }
 
 
-async def serve() -> None:
-    server = grpc.aio.server()
+class Counting(grpc.aio.ServerInterceptor):
+    """As little as an interceptor can do with a call."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        self.begun += 1
+        return await continuation(details)
+
+
+async def serve(policies: Collection[str]) -> None:
+    server = grpc.aio.server(interceptors=[Counting()] if "server" in policies else [])
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers()),))
     port = server.add_insecure_port(f"{LOOPBACK}:0")
     await server.start()
@@ -93,12 +109,12 @@ async def serve() -> None:
 
 
 class Client:
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, timeout: float | None) -> None:
         items: Any = {"request_serializer": ITEM.pack, "response_deserializer": decode_item}
         add = channel.unary_unary(
             f"/{SERVICE}/Add", request_serializer=encode_pair, response_deserializer=decode_number
         )
-        self.add = lambda a, b: add((a, b))
+        self.add = lambda a, b: add((a, b), timeout=timeout)
         self.mirror = channel.unary_unary(f"/{SERVICE}/Mirror")
         self.count = channel.unary_stream(f"/{SERVICE}/Count", **items)
         self._total = channel.stream_unary(f"/{SERVICE}/Total", **items)
@@ -126,11 +142,19 @@ class Client:
 
 
 @asynccontextmanager
-async def connect(host: str, port: int, _: Load) -> AsyncIterator[Client]:
+async def connect(policies: Collection[str], host: str, port: int, _: Load) -> AsyncIterator[Client]:
     own_connection = [("grpc.use_local_subchannel_pool", 1)]  # else all channels share one
     async with grpc.aio.insecure_channel(f"{host}:{port}", options=own_connection) as channel:
-        yield Client(channel)
+        yield Client(channel, DEADLINE if "deadline" in policies else None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--policy", action="append", default=[], choices=["deadline", "server"])
+    role = parse_role(parser)
+    policies = role.options.policy
+    be(role, partial(serve, policies), partial(connect, policies), uvloop.run, ROOM)
 
 
 if __name__ == "__main__":
-    run_program(__doc__, serve, connect, uvloop.run, ROOM)
+    main()

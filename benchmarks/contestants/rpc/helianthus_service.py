@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, cast
 
 import helianthus
+from benchmarks.cases import PAYLOAD
 from benchmarks.contestants.rpc.load import be
 from benchmarks.contestants.rpc.program import Load, parse_role
 from benchmarks.contestants.serving import LOOPBACK, announce
@@ -19,6 +21,9 @@ DEADLINE = 30.0
 
 
 class Calculator(helianthus.Service):
+    def __init__(self) -> None:
+        self._offered = 0
+
     @helianthus.method
     def add(self, a: float, b: float) -> float:
         return a + b
@@ -31,6 +36,24 @@ class Calculator(helianthus.Service):
     async def count(self, n: int) -> AsyncIterator[int]:
         for item in range(n):
             yield item
+
+    @helianthus.method
+    async def flood(self, total: int, seconds: float) -> AsyncIterator[bytes]:
+        """So many bytes in large items, evenly over so many seconds."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        payload = bytes(PAYLOAD)
+        for sent in range(0, total, PAYLOAD):
+            early = started + seconds * sent / total - loop.time()
+            if early > 0:
+                await asyncio.sleep(early)
+            yield payload
+            self._offered = sent + PAYLOAD
+
+    @helianthus.method
+    def offered(self) -> int:
+        """Bytes of the flood that its producer has got rid of."""
+        return self._offered
 
     @helianthus.method
     async def total(self, items: AsyncIterator[int]) -> int:
@@ -59,11 +82,21 @@ class Counting(helianthus.Middleware):
         self.failed += response.error is not None
 
 
-async def serve(policies: Collection[str]) -> None:
-    server = helianthus.Server([Calculator()], middleware=[Counting()] if "server" in policies else [])
-    await server.listen(f"tcp://{LOOPBACK}:0")
-    announce(LOOPBACK, server.addresses[0].port)
+async def serve(policies: Collection[str], unix: bool, slow_consumer: str) -> None:
+    server = helianthus.Server(
+        [Calculator()],
+        middleware=[Counting()] if "server" in policies else [],
+        slow_consumer=slow_consumer,
+    )
+    host = f"@helianthus-benchmark-{os.getpid()}" if unix else LOOPBACK
+    address = await server.listen(url(host, 0))
+    announce(host, address.port)
     await server.serve_forever()
+
+
+def url(host: str, port: int) -> str:
+    """Where to listen or connect: a host that begins with @ is an abstract name of a Unix socket."""
+    return f"unix:///{host}" if host.startswith("@") else f"tcp://{host}:{port}"
 
 
 class Client:
@@ -73,6 +106,7 @@ class Client:
         self.add: Callable[[float, float], Awaitable[float]] = partial(
             client.call, "calculator.add", **options
         )
+        self.offered: Callable[[], Awaitable[int]] = partial(client.call, "calculator.offered")
         self.mirror: Callable[[bytes], Awaitable[bytes]] = partial(client.call, "calculator.mirror")
 
     def count(self, n: int) -> AsyncIterator[int]:
@@ -101,7 +135,7 @@ class Client:
 @asynccontextmanager
 async def connect(policies: Collection[str], host: str, port: int, _: Load) -> AsyncIterator[Client]:
     middleware = [Counting()] if "client" in policies else []
-    async with helianthus.connect(f"tcp://{host}:{port}", middleware=middleware) as client:
+    async with helianthus.connect(url(host, port), middleware=middleware) as client:
         yield Client(client, DEADLINE if "deadline" in policies else None)
 
 
@@ -109,10 +143,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--driver", required=True)
     parser.add_argument("--policy", action="append", default=[], choices=["deadline", "server", "client"])
+    parser.add_argument("--unix", action="store_true", help="a Unix-domain socket in place of TCP")
+    parser.add_argument("--slow-consumer", default="block", choices=["block", "drop-oldest"])
     role = parse_role(parser)
-    policies = role.options.policy
-    run = partial(helianthus.run, driver=role.options.driver)
-    be(role, partial(serve, policies), partial(connect, policies), run)
+    policies, options = role.options.policy, role.options
+    run = partial(helianthus.run, driver=options.driver)
+    be(role, partial(serve, policies, options.unix, options.slow_consumer), partial(connect, policies), run)
 
 
 if __name__ == "__main__":

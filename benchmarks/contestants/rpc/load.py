@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from benchmarks.cases import PAYLOAD, Work
-from benchmarks.contestants.rpc import connections
+from benchmarks.contestants.rpc import connections, slow_reader
 from benchmarks.contestants.rpc.connections import Room
 from benchmarks.contestants.rpc.program import (
     Findings,
@@ -71,6 +71,8 @@ async def apply(connect: Connect, host: str, port: int, load: Load, room: Room) 
     """Do what the load asks for."""
     if load.work is Work.CONNECTIONS:
         return await connections.hold(lambda: connect(host, port, load), load, room)
+    if load.work is Work.SLOW_READER:
+        return await slow_reader.watch(lambda: connect(host, port, load), host, port, load)
     async with connect(host, port, load) as client:
         tally = Tally()
         match load.work:

@@ -17,18 +17,24 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Protocol, TypeVar
 
+import attrs
+
 from ...protocols.machine import DatagramMachine, StreamMachine
+from ...protocols.timeouts import check_timeout
 from ..address import Address
-from ..base import Accept, Driver, HostHandler, LinkHandler, Resolved, attempt
+from ..base import Accept, DatagramHandler, Driver, LinkHandler, Resolved, attempt
+from ..datagram_link import check_bindable
+from ..datagram_options import DEFAULT_OPTIONS, DatagramOptions
 from ..errors import AddressInUse, AddressNotAvailable
 from ..pump import Host
 from ..timers import Timer
 from .clock import NodeClock
+from .datagram_ports import DatagramPorts
 from .datagrams import SimDatagramLink
 from .errors import BusyLoop, NotSimulated
 from .link import SimLink, SimListener
 from .loop import SimLoop
-from .network import FIRST_PORT, LAST_PORT, Network
+from .network import FIRST_PORT, LAST_PORT, Network, check_simulated
 from .schedule import Schedule
 from .stream import Endpoint
 
@@ -72,8 +78,8 @@ class SimDriver(Driver, selectors.BaseSelector):
         loop: The node's asyncio loop; this driver is its selector.
         alive: False once the node has crashed, or the world was closed.
         queued: The schedule is going to run a slice.
-        listeners: Listening ports.
-        datagram_links: Bound datagram ports.
+        listeners: By port, or by the path of a Unix-domain socket.
+        datagram_ports: Bound datagram ports.
         endpoints: Ends of connections, in the order of their making.
         receive_buffer: All links receive into it.
     """
@@ -93,8 +99,8 @@ class SimDriver(Driver, selectors.BaseSelector):
         self.network = network
         self.alive = True
         self.queued = False
-        self.listeners: dict[int, SimListener] = {}
-        self.datagram_links: dict[int, SimDatagramLink[Any]] = {}
+        self.listeners: dict[int | str, SimListener] = {}
+        self.datagram_ports = DatagramPorts()
         self.endpoints: dict[Endpoint, None] = {}  # a dict for its order, like the next one
         self.receive_buffer = memoryview(bytearray(RECEIVE_BUFFER))
         self._links: dict[SimLink[Any], None] = {}
@@ -144,39 +150,55 @@ class SimDriver(Driver, selectors.BaseSelector):
     def resolve(self, address: Address, done: Resolved) -> None:
         """Find the nodes that a name stands for, in no time; see `Driver.resolve`."""
         self._check_open()
-        hosts = self.network.hosts_of(address.host)
+        hosts = ("",) if address.local else self.network.hosts_of(address.host)
         if hosts:
-            found = [Address(host, address.port, address.scheme) for host in hosts]
+            found = [attrs.evolve(address, host=host) for host in hosts]
             self.post(lambda: done(found, None))
         else:
             error = AddressNotAvailable("the world has no such node", address=str(address))
             self.post(lambda: done(None, error))
 
     def listen(self, address: Address, accept: Accept) -> SimListener:
-        """Accept connections at a port of the node; see `Driver.listen`."""
+        """Accept connections at a port or path of the node; see `Driver.listen`."""
         self._check_open()
-        port = self._take_port(address, self.listeners)
-        listener = SimListener(self, Address(address.host, port, address.scheme), accept)
-        self.listeners[port] = listener
-        self.network.note(f"{self.node_name} listens at {port}")
+        if address.local:
+            place: int | str = self._take_path(address)
+            bound = attrs.evolve(address, mode=None)
+        else:
+            place = port = self._take_port(address, self.listeners)
+            bound = Address(address.host, port, address.scheme)
+        listener = SimListener(self, bound, accept)
+        self.listeners[place] = listener
+        self.network.note(f"{self.node_name} listens at {place}")
         return listener
 
     def connect(self, address: Address, machine: StreamMachine[T], handler: LinkHandler[T]) -> SimLink[T]:
         """Begin to connect to a node by its name; see `Driver.connect`."""
         self._check_open()
-        link = SimLink(self, machine, handler, f"{address.host}:{address.port}")
+        link = SimLink(self, machine, handler, address.endpoint)
         self._links[link] = None
         self.network.connect(self, address, link)
         return link
 
     def bind(
-        self, address: Address, machine: DatagramMachine[T], handler: HostHandler[T]
+        self,
+        address: Address,
+        machine: DatagramMachine[T],
+        handler: DatagramHandler[T],
+        options: DatagramOptions = DEFAULT_OPTIONS,
     ) -> SimDatagramLink[T]:
         """Send and receive datagrams at a port of the node; see `Driver.bind`."""
         self._check_open()
-        port = self._take_port(address, self.datagram_links)
-        link = SimDatagramLink(self, machine, handler, Address(address.host, port, address.scheme))
-        self.datagram_links[port] = link
+        check_bindable(address)
+        self._check_own(address)
+        if options.peer is not None and not self.network.hosts_of(options.peer.host):
+            raise AddressNotAvailable("the world has no such node", address=str(options.peer))
+        if address.port:
+            self.datagram_ports.check_free(address, options)
+        else:
+            address = attrs.evolve(address, port=self.free_port())
+        link = SimDatagramLink(self, machine, handler, address, options)
+        self.datagram_ports.add(link)
         link.wake()
         return link
 
@@ -200,6 +222,7 @@ class SimDriver(Driver, selectors.BaseSelector):
             RuntimeError: Called from within the simulation.
         """
         self._check_open()
+        check_timeout(timeout)
         self._turner.step(timeout)
 
     def close(self) -> None:
@@ -230,7 +253,7 @@ class SimDriver(Driver, selectors.BaseSelector):
             link.abort()
         for listener in list(self.listeners.values()):
             listener.close()
-        for datagram_link in list(self.datagram_links.values()):
+        for datagram_link in self.datagram_ports.links():
             datagram_link.close()
 
     def stand_alone(self, close_world: Callable[[], None]) -> None:
@@ -261,21 +284,31 @@ class SimDriver(Driver, selectors.BaseSelector):
                 f"sim driver of node {self.node_name!r}: the node has crashed or its world ended"
             )
 
-    # -- ports -------------------------------------------------------------------------------------
+    # -- ports and paths ---------------------------------------------------------------------------
 
-    def _take_port(self, address: Address, taken: Mapping[int, object]) -> int:
-        if self.network.resolve(address.host, self.node_name) != self.node_name:
-            raise AddressNotAvailable(f"node {self.node_name!r} has no such address", address=str(address))
+    def _take_path(self, address: Address) -> str:
+        """A path belongs to its node; there is no directory that must exist, and no user who may not."""
+        check_simulated(address)
+        if address.path in self.listeners:
+            raise AddressInUse("somebody else listens there", address=str(address))
+        return address.path
+
+    def _take_port(self, address: Address, taken: Mapping[Any, object]) -> int:
+        self._check_own(address)
         if address.port in taken:
             raise AddressInUse("somebody else listens there", address=str(address))
         return address.port or self.free_port()
+
+    def _check_own(self, address: Address) -> None:
+        if self.network.resolve(address.host, self.node_name) != self.node_name:
+            raise AddressNotAvailable(f"node {self.node_name!r} has no such address", address=str(address))
 
     def free_port(self) -> int:
         """A port that nobody uses."""
         for _ in range(FIRST_PORT, LAST_PORT + 1):
             port = self._next_port
             self._next_port = port + 1 if port < LAST_PORT else FIRST_PORT
-            if port not in self.listeners and port not in self.datagram_links:
+            if port not in self.listeners and port not in self.datagram_ports:
                 return port
         raise AddressInUse(f"node {self.node_name!r} has no free port")
 
@@ -286,6 +319,9 @@ class SimDriver(Driver, selectors.BaseSelector):
         if self.alive:
             self._inputs.append(handle)
             self.touch()
+
+    def _live_links(self) -> list[SimLink[Any]]:
+        return list(self._links)
 
     def remember_link(self, link: SimLink[Any]) -> None:
         """A link has been accepted."""
@@ -301,12 +337,9 @@ class SimDriver(Driver, selectors.BaseSelector):
 
     def forget_listener(self, listener: SimListener) -> None:
         """A listener has been closed."""
-        if self.listeners.get(listener.address.port) is listener:
-            del self.listeners[listener.address.port]
-
-    def forget_datagram_link(self, link: SimDatagramLink[Any]) -> None:
-        """A datagram socket has been closed."""
-        self.datagram_links.pop(link.local_address.port, None)
+        place = listener.address.path or listener.address.port
+        if self.listeners.get(place) is listener:
+            del self.listeners[place]
 
     # -- slices ------------------------------------------------------------------------------------
 
@@ -436,7 +469,7 @@ class SimDriver(Driver, selectors.BaseSelector):
         self.alive = False
         self.network.vanish(self)
         self.listeners.clear()
-        self.datagram_links.clear()
+        self.datagram_ports.clear()
 
     def bury(self) -> None:
         """Free a life that has ended; what its coroutines do meanwhile has no effect."""

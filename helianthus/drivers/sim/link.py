@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ...protocols.machine import Buffer, StreamMachine
 from ..address import Address
 from ..base import Accept, LinkHandler, Listener
+from ..buffers import BufferPool
+from ..lease import Lease
 from ..pump import Link
 from .stream import Endpoint
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from .driver import SimDriver
 
 E = TypeVar("E")
+
+BACKLOG = 4096
+"""Connections that a node's system holds for a listener that has paused; as the real drivers ask for."""
 
 
 class SimLink(Link[E]):
@@ -56,7 +61,7 @@ class SimLink(Link[E]):
         if endpoint.drained:
             endpoint.drained = False
             self._send_queue(endpoint)
-            if not self._queued:
+            if self._queued <= self._low:
                 self._drained()
         self._read(endpoint)
         if endpoint.error is not None:
@@ -74,6 +79,9 @@ class SimLink(Link[E]):
             data = endpoint.take(len(buffer))
             if arrived and self._sim.network.rng.random() < 0.5 and len(data) < len(buffer):
                 data += endpoint.take(len(buffer) - len(data))
+            if self._leasing:
+                self._received_lease(_leased(self._sim.buffers, data))
+                continue
             buffer[: len(data)] = data
             self._received(buffer[: len(data)])
         if endpoint.eof and not arrived and self._reading and not self.closed:
@@ -89,9 +97,12 @@ class SimLink(Link[E]):
             return
         data = buffers[0] if len(buffers) == 1 else b"".join(buffers)
         room = endpoint.pipe.room
-        if len(data) <= room:
+        self.writes += 1
+        if len(data) <= room and not self._queued:
+            self.bytes_out += len(data)
             endpoint.pipe.write(data)
             return
+        self.partial_writes += 1
         self._queue.append(memoryview(bytes(data)))
         self._queued += len(data)
         self._send_queue(endpoint)
@@ -114,6 +125,7 @@ class SimLink(Link[E]):
             else:
                 queue.popleft()
             self._queued -= len(first)
+            self.bytes_out += len(first)
             endpoint.pipe.write(first)
         if self._queued < before:
             self._progress_at = self._driver.now()
@@ -132,6 +144,13 @@ class SimLink(Link[E]):
             endpoint.link = None
 
 
+def _leased(pool: BufferPool, data: Buffer) -> Lease:
+    """Put what has come into memory of the pool, as the native drivers have the kernel do."""
+    lease = pool.lease(len(data))
+    lease.view[:] = data
+    return lease
+
+
 class SimListener(Listener):
     """Accepts connections to one port of a simulated node.
 
@@ -144,11 +163,16 @@ class SimListener(Listener):
         self.driver = driver
         self._accept = accept
         self._closed = False
+        self._paused = False
+        self._held: list[Endpoint] = []  # in the system's queue, while accepting is paused
 
     def adopt(self, endpoint: Endpoint) -> None:
         """Give a connection that has been made a machine and a handler."""
-        if self._closed:
+        if self._closed or (self._paused and len(self._held) >= BACKLOG):
             endpoint.close(reset=True)
+            return
+        if self._paused:
+            self._held.append(endpoint)
             return
         try:
             machine, handler = self._accept(endpoint.peer_address)
@@ -161,8 +185,23 @@ class SimListener(Listener):
         endpoint.link = link
         link.connecting_on(endpoint)
 
+    def pause(self) -> None:
+        """Accept no more for now; see `Listener.pause`."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Accept again; see `Listener.resume`."""
+        self._paused = False
+        held, self._held = self._held, []
+        for endpoint in held:
+            endpoint.listener = self
+            endpoint.note()
+
     def close(self) -> None:
         """Stop accepting; see `Listener.close`."""
         if not self._closed:
             self._closed = True
             self.driver.forget_listener(self)
+            for endpoint in self._held:
+                endpoint.close(reset=True)
+            self._held.clear()

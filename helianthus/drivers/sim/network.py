@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
 from ..address import Address
-from ..errors import AddressNotAvailable, ConnectionRefused, TimedOut, TransportError
+from ..errors import AddressNotAvailable, AddressNotSupported, ConnectionRefused, TimedOut, TransportError
 from .clock import to_ns
 from .path import LOOPBACK, Line, LinkSettings, Path
 from .stream import Endpoint, EndState, Pipe
@@ -35,6 +36,9 @@ FIRST_PORT, LAST_PORT = 49152, 65535
 
 SYN_RETRIES = 6
 """Attempts after the first one; Linux' tcp_syn_retries."""
+
+UNIX_PEER = "unix:pid=1,uid=0,gid=0"
+"""Who connects to a Unix-domain socket of a node: its only program."""
 
 FIRST_SYN_TIMEOUT = 1.0
 """Seconds until the first retry; it doubles, so that connecting times out after 127 seconds."""
@@ -102,6 +106,10 @@ class Network:
             self._paths[source, target] = path
         return path
 
+    def node_names(self) -> list[str]:
+        """Every node, in the order of their making."""
+        return list(self._hosts)
+
     def paths(self) -> Iterable[Path]:
         """Every path that has been used or set."""
         return self._paths.values()
@@ -143,23 +151,28 @@ class Network:
         """The present life of a node, or None while it is down."""
         return self._hosts[name].life
 
-    def open(self, client: SimDriver, server: SimDriver, listener: SimListener, host: str) -> Endpoint:
+    def open(self, client: SimDriver, server: SimDriver, listener: SimListener, address: Address) -> Endpoint:
         """Make a connection, as its opener sees it: the listening side hears of it later."""
         self._connections += 1
-        here, there = client.node_name, server.node_name
-        if host in LOOPBACK_NAMES or host in ANY_NAMES:
-            local_host = peer_host = "[::1]" if ":" in host else "127.0.0.1"
+        here, there, host = client.node_name, server.node_name, address.host
+        if listener.address.local:
+            local, peer, seen = "unix:", listener.address.endpoint, UNIX_PEER
         else:
-            local_host, peer_host = here, there
-        local, peer = f"{local_host}:{client.free_port()}", f"{peer_host}:{listener.address.port}"
+            if host in LOOPBACK_NAMES or host in ANY_NAMES:
+                local_host = peer_host = "[::1]" if ":" in host else "127.0.0.1"
+            else:
+                local_host, peer_host = here, there
+            local, peer = f"{local_host}:{client.free_port()}", f"{peer_host}:{listener.address.port}"
+            seen = local
         opener = Endpoint(client, local, peer, EndState.OPEN)
         state = EndState.EMBRYO if server.alive else EndState.VANISHED
-        acceptor = Endpoint(server, peer, local, state)
+        acceptor = Endpoint(server, peer, seen, state)
         acceptor.listener = listener
         number = self._connections
         opener.pipe = Pipe(self, f"{here}>{there}#{number}", self.path(here, there), opener, acceptor)
         acceptor.pipe = Pipe(self, f"{there}>{here}#{number}", self.path(there, here), acceptor, opener)
         opener.pipe.reverse, acceptor.pipe.reverse = acceptor.pipe, opener.pipe
+        opener.pipe.encrypted = acceptor.pipe.encrypted = address.secure or listener.address.secure
         client.endpoints[opener] = None
         if server.alive:
             server.endpoints[acceptor] = None
@@ -184,6 +197,18 @@ class Network:
             endpoint.pipe.reverse.target_vanished()
 
 
+def check_simulated(address: Address) -> None:
+    """Make sure that a world has such addresses.
+
+    Raises:
+        AddressNotSupported: It has none.
+    """
+    if address.scheme == "pipe":
+        raise AddressNotSupported(
+            "a simulated node has no named pipes; use unix:///path or tcp://host:port", address=str(address)
+        )
+
+
 class Attempt:
     """One attempt to connect: repeats its SYN until it is answered or has waited too long."""
 
@@ -194,16 +219,20 @@ class Attempt:
         self._link = link
         self._tries = 0
         self._over = False
+        self._place = address.path or address.port
         self._target = network.resolve(address.host, driver.node_name)
 
     def start(self) -> None:
         """Send the first SYN."""
-        if self._target is None:
-            error = AddressNotAvailable("the world has no such node", address=str(self._address))
-            self._driver.add_input(lambda: self._end(error))
+        try:
+            check_simulated(self._address)
+            if self._target is None:
+                raise AddressNotAvailable("the world has no such node", address=str(self._address))
+        except TransportError as error:
+            self._driver.add_input(partial(self._end, error))
             return
         here, there = self._driver.node_name, self._target
-        self._network.note(f"{here} connects to {there}:{self._address.port}")
+        self._network.note(f"{here} connects to {there}:{self._place}")
         self._forth = self._network.path(here, there)
         self._back = self._network.path(there, here)
         self._send_syn(None)
@@ -231,7 +260,7 @@ class Attempt:
         server = self._network.life_of(self._target)
         if server is None:
             return
-        listener = server.listeners.get(self._address.port)
+        listener = server.listeners.get(self._place)
         self._network.schedule.at(self._back.arrival(0), self._answered, listener)
 
     def _answered(self, listener: SimListener | None) -> None:
@@ -240,11 +269,11 @@ class Attempt:
         self._over = True
         driver = self._driver
         if listener is None:
-            self._network.note(f"{driver.node_name} is refused at {self._target}:{self._address.port}")
+            self._network.note(f"{driver.node_name} is refused at {self._target}:{self._place}")
             error = ConnectionRefused("nobody listens there", address=str(self._address))
             driver.add_input(lambda: self._end(error))
             return
-        endpoint = self._network.open(driver, listener.driver, listener, self._address.host)
+        endpoint = self._network.open(driver, listener.driver, listener, self._address)
         self._network.note(f"{endpoint.pipe.name} connected")
         endpoint.link = self._link
         self._link.connecting_on(endpoint)

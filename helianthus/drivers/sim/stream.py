@@ -203,6 +203,7 @@ class Pipe:
 
     Attributes:
         name: For the trace.
+        encrypted: Whether what it carries is different in each run with the same seed.
         reverse: The other direction.
     """
 
@@ -222,6 +223,7 @@ class Pipe:
         "_stopped",
         "_target",
         "_unacknowledged",
+        "encrypted",
         "name",
         "reverse",
     )
@@ -230,6 +232,7 @@ class Pipe:
 
     def __init__(self, network: Network, name: str, path: Path, source: Endpoint, target: Endpoint) -> None:
         self.name = name
+        self.encrypted = False
         self._network = network
         self._path = path
         self._source = source
@@ -367,9 +370,8 @@ class Pipe:
         size = len(segment.data)
         self._flying -= size
         network = self._network
-        network.trace.data(
-            network.schedule.ns, f"{self.name} {'end' if segment.fin else 'data'}", segment.data
-        )
+        what = f"{self.name} {'end' if segment.fin else 'data'}"
+        network.trace.data(network.schedule.ns, what, segment.data, encrypted=self.encrypted)
         self._target.deliver(segment.data, fin=segment.fin)
         if self.reverse._path.blocked:
             self._unacknowledged += size

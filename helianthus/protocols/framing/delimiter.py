@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from ..errors import LocalProtocolError
 from ..machine import Buffer
+from ..slow_consumer import BLOCK, SlowConsumerPolicy
 from .events import FrameReceived
 from .stream_framing import (
     DEFAULT_MAX_QUEUED_OUTPUT,
@@ -38,6 +39,7 @@ class DelimiterFraming(StreamFraming):
         max_undrained_input: Bytes of input behind events not taken yet that turn `wants_read`
             False.
         peer: What error messages call the other end, its address for example.
+        slow_consumer: What happens when `max_queued_output` would be passed; see `StreamFraming`.
 
     Raises:
         ValueError: The delimiter is empty, or a limit is out of its range.
@@ -54,6 +56,7 @@ class DelimiterFraming(StreamFraming):
         max_queued_output: int = DEFAULT_MAX_QUEUED_OUTPUT,
         max_undrained_input: int = DEFAULT_MAX_UNDRAINED_INPUT,
         peer: str = "the peer",
+        slow_consumer: SlowConsumerPolicy | str = BLOCK,
     ) -> None:
         if not delimiter:
             raise ValueError("the delimiter is empty; it must have one byte or more")
@@ -63,6 +66,7 @@ class DelimiterFraming(StreamFraming):
             max_queued_output=max_queued_output,
             max_undrained_input=max_undrained_input,
             peer=peer,
+            slow_consumer=slow_consumer,
         )
         self.delimiter = bytes(delimiter)
         self._overlap = len(delimiter) - 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import LocalProtocolError
 from ..machine import Buffer
+from ..slow_consumer import BLOCK, SlowConsumerPolicy
 from .events import FrameReceived
 from .partial_frame import PartialFrame
 from .stream_framing import (
@@ -24,6 +25,7 @@ class FixedSizeFraming(StreamFraming):
         max_undrained_input: Bytes of input behind events not taken yet that turn `wants_read`
             False.
         peer: What error messages call the other end, its address for example.
+        slow_consumer: What happens when `max_queued_output` would be passed; see `StreamFraming`.
 
     Raises:
         ValueError: `frame_size` or a limit is out of its range.
@@ -40,6 +42,7 @@ class FixedSizeFraming(StreamFraming):
         max_queued_output: int = DEFAULT_MAX_QUEUED_OUTPUT,
         max_undrained_input: int = DEFAULT_MAX_UNDRAINED_INPUT,
         peer: str = "the peer",
+        slow_consumer: SlowConsumerPolicy | str = BLOCK,
     ) -> None:
         if not 1 <= frame_size <= max_frame_size:
             raise ValueError(
@@ -51,6 +54,7 @@ class FixedSizeFraming(StreamFraming):
             max_queued_output=max_queued_output,
             max_undrained_input=max_undrained_input,
             peer=peer,
+            slow_consumer=slow_consumer,
         )
         self.frame_size = frame_size
         self._partial = PartialFrame()

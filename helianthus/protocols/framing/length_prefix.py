@@ -18,6 +18,7 @@ import struct
 
 from ..errors import RemoteProtocolError
 from ..machine import Buffer
+from ..slow_consumer import BLOCK, SlowConsumerPolicy
 from .events import FrameReceived
 from .partial_frame import PartialFrame
 from .stream_framing import (
@@ -68,6 +69,7 @@ class LengthPrefixFraming(StreamFraming):
         max_undrained_input: Bytes of input behind events not taken yet that turn `wants_read`
             False.
         peer: What error messages call the other end, its address for example.
+        slow_consumer: What happens when `max_queued_output` would be passed; see `StreamFraming`.
 
     Raises:
         ValueError: A limit is out of its range.
@@ -84,6 +86,7 @@ class LengthPrefixFraming(StreamFraming):
         max_queued_output: int = DEFAULT_MAX_QUEUED_OUTPUT,
         max_undrained_input: int = DEFAULT_MAX_UNDRAINED_INPUT,
         peer: str = "the peer",
+        slow_consumer: SlowConsumerPolicy | str = BLOCK,
     ) -> None:
         self.prefix = prefix
         # A varint has no layout: None sends it the slower way.
@@ -99,6 +102,7 @@ class LengthPrefixFraming(StreamFraming):
             max_queued_output=max_queued_output,
             max_undrained_input=max_undrained_input,
             peer=peer,
+            slow_consumer=slow_consumer,
         )
         self._partial = PartialFrame()
         self._partial_prefix = b""

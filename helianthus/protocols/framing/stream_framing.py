@@ -15,8 +15,9 @@ import enum
 from abc import abstractmethod
 from typing import NoReturn
 
-from ..errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
+from ..errors import LimitExceeded, LocalProtocolError, RemoteProtocolError, SlowConsumer
 from ..machine import Action, Buffer, Closing, ConnectionFailed, Outcome, StreamMachine
+from ..slow_consumer import BLOCK, DROP_OLDEST, DroppingQueue, SlowConsumerPolicy, slow_consumer_policy
 from .events import ConnectionLost, EndOfStream, FramingEvent
 
 DEFAULT_MAX_FRAME_SIZE = 4 * 1024 * 1024
@@ -46,6 +47,8 @@ class FramingState(enum.Enum):
     """Both directions have ended in good order."""
     FAILED = "failed"
     """The peer broke the framing; its input is ignored."""
+    CUT_OFF = "cut off"
+    """The peer took less than it was sent, and is disconnected; what waited for it is dropped."""
     LOST = "lost"
     """The transport is gone."""
 
@@ -56,6 +59,7 @@ class FramingInput(enum.Enum):
     CLOSE = "close()"
     EOF = "end of stream"
     FAULT = "the peer's fault"
+    SLOW = "slow consumer"
     LOSS = "connection lost"
 
 
@@ -63,11 +67,13 @@ TRANSITIONS: dict[tuple[FramingState, FramingInput], FramingState] = {
     (FramingState.OPEN, FramingInput.CLOSE): FramingState.LOCAL_ENDED,
     (FramingState.OPEN, FramingInput.EOF): FramingState.PEER_ENDED,
     (FramingState.OPEN, FramingInput.FAULT): FramingState.FAILED,
+    (FramingState.OPEN, FramingInput.SLOW): FramingState.CUT_OFF,
     (FramingState.OPEN, FramingInput.LOSS): FramingState.LOST,
     (FramingState.LOCAL_ENDED, FramingInput.EOF): FramingState.ENDED,
     (FramingState.LOCAL_ENDED, FramingInput.FAULT): FramingState.FAILED,
     (FramingState.LOCAL_ENDED, FramingInput.LOSS): FramingState.LOST,
     (FramingState.PEER_ENDED, FramingInput.CLOSE): FramingState.ENDED,
+    (FramingState.PEER_ENDED, FramingInput.SLOW): FramingState.CUT_OFF,
     (FramingState.PEER_ENDED, FramingInput.LOSS): FramingState.LOST,
     (FramingState.ENDED, FramingInput.LOSS): FramingState.LOST,
 }
@@ -85,6 +91,7 @@ CLOSING_OF_STATE: dict[FramingState, Closing] = {
     FramingState.PEER_ENDED: Closing.OPEN,
     FramingState.ENDED: Closing.FULL,
     FramingState.FAILED: Closing.FULL,
+    FramingState.CUT_OFF: Closing.ABORT,
     FramingState.LOST: Closing.ABORT,
 }
 """How the driver is to end the link in each state. A peer that has ended its direction is not cut
@@ -103,6 +110,9 @@ class StreamFraming(StreamMachine[FramingEvent]):
         max_undrained_input: Bytes of input behind events not taken yet that turn `wants_read`
             False; at least 1.
         peer: What error messages call the other end, its address for example.
+        slow_consumer: What happens when a frame would have more than `max_queued_output` wait: it is
+            refused ("block"), the oldest frames that have not been handed to the transport are dropped
+            ("drop-oldest"), or the connection fails ("disconnect").
 
     Raises:
         ValueError: A limit is out of its range.
@@ -111,6 +121,7 @@ class StreamFraming(StreamMachine[FramingEvent]):
         max_frame_size: As above, in bytes.
         max_queued_output: As above, in bytes.
         max_undrained_input: As above, in bytes.
+        slow_consumer: As above.
     """
 
     def __init__(
@@ -121,6 +132,7 @@ class StreamFraming(StreamMachine[FramingEvent]):
         max_queued_output: int,
         max_undrained_input: int,
         peer: str,
+        slow_consumer: SlowConsumerPolicy | str = BLOCK,
     ) -> None:
         if max_frame_size < 1:
             raise ValueError(f"max_frame_size is {max_frame_size} bytes; it must be 1 or more")
@@ -134,6 +146,8 @@ class StreamFraming(StreamMachine[FramingEvent]):
         self.max_frame_size = max_frame_size
         self.max_queued_output = max_queued_output
         self.max_undrained_input = max_undrained_input
+        self.slow_consumer = slow_consumer_policy(slow_consumer)
+        self._dropping = DroppingQueue() if self.slow_consumer is DROP_OLDEST else None
         self._peer = peer
         self._events: list[FramingEvent] = []
         self._undrained = 0
@@ -182,6 +196,11 @@ class StreamFraming(StreamMachine[FramingEvent]):
         """Bytes that wait for `take_data()`."""
         return self._queued
 
+    @property
+    def dropped_messages(self) -> int:
+        """Frames that were dropped because the peer is slow."""
+        return self._dropping.dropped if self._dropping is not None else 0
+
     def _move(self, cause: FramingInput) -> bool:
         """Follow the transition table; False where it has no entry and nothing changes."""
         state = TRANSITIONS.get((self._state, cause))
@@ -221,15 +240,14 @@ class StreamFraming(StreamMachine[FramingEvent]):
 
     def connection_lost(self, error: Exception | None, now: float) -> None:
         """Take the loss of the transport: `ConnectionLost`, unless the peer failed before."""
-        self._output.clear()
-        self._queued = 0
+        self._drop_output()
         if self._move(FramingInput.LOSS):
             self._events.append(ConnectionLost(error, self.unfinished_input))
             self._drop_unfinished()
 
-    def _fail(self, error: RemoteProtocolError) -> None:
+    def _fail(self, error: RemoteProtocolError, cause: FramingInput = FramingInput.FAULT) -> None:
         """The peer broke a rule: report it last, forget its input, have the link closed."""
-        if self._move(FramingInput.FAULT):
+        if self._move(cause):
             self._events.append(ConnectionFailed(error))
             self._drop_unfinished()
 
@@ -256,7 +274,8 @@ class StreamFraming(StreamMachine[FramingEvent]):
 
         Raises:
             LocalProtocolError: The framing cannot carry this frame, `max_queued_output` would be
-                passed, or sending is over: after `close()`, a failure or a loss. Nothing changes.
+                passed, or sending is over: after `close()`, a failure or a loss. Nothing changes, but
+                that with "disconnect" the connection fails when that limit would be passed.
             TypeError: `frame` is no buffer. Nothing changes.
         """
         if not self._sending:
@@ -270,11 +289,12 @@ class StreamFraming(StreamMachine[FramingEvent]):
             )
         pieces = self._encode(payload)
         queued = self._queued + sum(map(len, pieces))
+        if self._dropping is not None:
+            self._dropping.add(pieces, queued - self._queued, self.max_queued_output)
+            self._queued = self._dropping.size
+            return
         if queued > self.max_queued_output:
-            raise LocalProtocolError(
-                f"cannot queue a frame of {len(payload)} bytes: {self._queued} bytes wait to be sent, and "
-                f"max_queued_output is {self.max_queued_output}; wait until the peer has taken some"
-            )
+            self._refuse_frame(len(payload))
         self._queued = queued
         self._output += pieces
 
@@ -286,9 +306,31 @@ class StreamFraming(StreamMachine[FramingEvent]):
         """
         self._move(FramingInput.CLOSE)
 
+    def _refuse_frame(self, size: int) -> NoReturn:
+        """A frame would have too much wait for the peer."""
+        waiting = f"{self._queued} bytes wait to be sent, and max_queued_output is {self.max_queued_output}"
+        if self.slow_consumer is not BLOCK:
+            error = SlowConsumer(
+                f"{self._peer} is a slow consumer: {waiting}; the connection ends",
+                limit="max_queued_output",
+                maximum=self.max_queued_output,
+            )
+            self._fail(error, FramingInput.SLOW)
+            self._drop_output()
+        raise LocalProtocolError(
+            f"cannot queue a frame of {size} bytes: {waiting}; wait until the peer has taken some"
+        )
+
+    def _drop_output(self) -> None:
+        self._output.clear()
+        if self._dropping is not None:
+            self._dropping.take()
+        self._queued = 0
+
     def _refuse_to_send(self) -> NoReturn:
         reason = {
             FramingState.FAILED: f"{self._peer} broke the framing, see the ConnectionFailed event",
+            FramingState.CUT_OFF: f"{self._peer} was a slow consumer, see the ConnectionFailed event",
             FramingState.LOST: "the connection is lost",
         }.get(self._state, "close() was called")
         raise LocalProtocolError(f"cannot send a frame: {reason}; open a new connection for it")
@@ -297,9 +339,11 @@ class StreamFraming(StreamMachine[FramingEvent]):
 
     def take_data(self) -> list[Buffer]:
         """Hand over what is queued; a large frame is a piece by itself, never copied."""
+        self._queued = 0
+        if self._dropping is not None:
+            return self._dropping.take()
         output = self._output
         self._output = []
-        self._queued = 0
         return output
 
     def take_events(self) -> list[FramingEvent]:

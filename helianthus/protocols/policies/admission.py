@@ -25,7 +25,7 @@ from attrs.validators import ge
 
 from ..errors import LocalProtocolError
 from ..machine import Action, Outcome
-from ..rpc.deadlines import Deadlines
+from .deadline_heap import DeadlineHeap
 
 _COMPACT_ABOVE = 64  # entries of calls that wait no more; below it a rebuild costs more than it frees
 
@@ -152,7 +152,7 @@ class Admission:
         self._queue: dict[int, _Waiting] = {}
         self._last_order = 0
         self._open: dict[_Scope, None] = {}  # they have room, and calls parked; the server has no room
-        self._deadlines = Deadlines()  # of those that wait
+        self._deadlines = DeadlineHeap()  # of those that wait
         self._events: list[AdmissionEvent] = []
 
     @property

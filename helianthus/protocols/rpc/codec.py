@@ -80,8 +80,16 @@ class Codec:
         compress_above: int = COMPRESS_ABOVE,
     ) -> None:
         limits = limits or RpcLimits()
+        self._options: dict[str, Any] = {
+            "limits": limits,
+            "types": types,
+            "accepts": tuple(accepts),
+            "codec": codec,
+            "compression": compression,
+            "compress_above": compress_above,
+        }
         self.codec = _known("codec", codec, ("msgpack", "json"))
-        self.accepts = _all_accepted(accepts, codec, compression)
+        self.accepts = _all_accepted(self._options["accepts"], codec, compression)
         if compress_above < 0:
             raise ValueError(f"compress_above must be 0 or more bytes, got {compress_above}")
         self.types = types or TypeRegistry()
@@ -107,6 +115,13 @@ class Codec:
         json, zstd = "json" in self.accepts, self._zstd is not None
         self._readers[JSON] = self._read_json if json else _not_announced
         self._readers[ZSTD] = self._decompress if zstd else _not_announced
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A recording keeps how a codec was made; packers cannot be copied."""
+        return self._options
+
+    def __setstate__(self, options: dict[str, Any]) -> None:
+        Codec.__init__(self, **options)
 
     # -- encoding -----------------------------------------------------------------------------------
 

@@ -13,8 +13,10 @@ from typing import Any
 import msgpack
 
 from ..errors import LocalProtocolError
+from .events import Flow
 from .extension_types import JSON, ZSTD
 from .json_payload import NotJson, dumps
+from .messages import request_meta
 from .wire import HELLO, ITEM, NOTIFICATION, REQUEST, RESPONSE, ExtensionsMissing, OversizedMessage
 
 RETAINED = 128 * 1024
@@ -44,6 +46,8 @@ class Encoder:
     Attributes:
         pack: Encodes a message and raises one of `UNPACKABLE`; replaced after a large message.
         watch_above: Bytes; what is larger has to go through `watch`.
+        last_timeout: What `write_timeout` was told last, or None.
+        timeout_meta: The meta of a request that has this timeout and nothing else.
     """
 
     def __init__(
@@ -67,6 +71,8 @@ class Encoder:
         self._compress = compress
         self._compress_above = compress_above
         self._refuses = refuses
+        self.last_timeout: float | None = None
+        self.timeout_meta: dict[str, Any] = {}
         self._renew()
 
     def _renew(self) -> None:
@@ -77,6 +83,10 @@ class Encoder:
             self.pack = self._pack_json
         elif self._refuses:
             self.pack = self._pack_nothing_new
+
+    def write_timeout(self, timeout: float) -> None:
+        """Make the meta of requests with this timeout; most have the same, one after the other."""
+        self.last_timeout, self.timeout_meta = timeout, request_meta(timeout, None, Flow.UNARY)
 
     def encode(self, message: tuple[Any, ...]) -> bytes:
         """Encode a message.

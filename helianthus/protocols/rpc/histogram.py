@@ -19,7 +19,9 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import repeat
 from operator import rshift
+from struct import Struct
 
+_DOUBLE, _INTEGER = Struct("=d"), Struct("=q")
 _MANTISSA = 52  # bits of a double's mantissa, IEEE 754
 COLLECT = 1024
 """Durations that are counted together; they take 32 KiB of memory until then."""
@@ -57,9 +59,12 @@ class Histogram:
 
     def record_many(self, seconds: float, count: int) -> None:
         """Count a duration as often as it was seen."""
-        self.collected.extend([seconds] * count)
-        if len(self.collected) >= COLLECT:
-            self.count_collected()
+        if count:
+            (bits,) = _INTEGER.unpack(_DOUBLE.pack(seconds))
+            self._buckets[bits >> (_MANTISSA - self.precision)] += count
+            self._total += seconds * count
+            if seconds > self._highest:
+                self._highest = seconds
 
     def count_collected(self) -> None:
         """Put what was collected into buckets."""

@@ -7,6 +7,7 @@ import math
 import attrs
 from attrs.validators import ge, gt, le
 
+from ..slow_consumer import BLOCK, SlowConsumerPolicy, slow_consumer_policy
 from .wire import MAX_MSGID
 
 MIB = 1024 * 1024
@@ -34,6 +35,12 @@ class RpcLimits:
             more.
         max_queued_output: Everything that the transport has not taken; the connection fails
             when replies exceed it, and our own commands are refused.
+        slow_consumer: What happens to notifications and stream items that the peer is too slow for:
+            whoever sends them waits or is refused ("block"), the oldest are dropped ("drop-oldest"),
+            or the connection fails ("disconnect"). See `SlowConsumerPolicy`.
+        max_pending: What may wait for the peer, with "drop-oldest" and "disconnect", before that
+            happens: notifications and items together with all else that is queued. Named after NATS's,
+            whose default is 64 MiB.
         max_cancelled: Calls of ours that were given up and whose answer is still awaited; the
             oldest are forgotten first.
     """
@@ -47,6 +54,8 @@ class RpcLimits:
     max_buffered_items: int = attrs.field(default=16 * MIB, validator=ge(0))
     pause_reading_at: int = attrs.field(default=MIB, validator=ge(0))
     max_queued_output: int = attrs.field(default=64 * MIB, validator=ge(0))
+    slow_consumer: SlowConsumerPolicy = attrs.field(default=BLOCK, converter=slow_consumer_policy)
+    max_pending: int = attrs.field(default=4 * MIB, validator=ge(0))
     max_cancelled: int = attrs.field(default=4096, validator=ge(0))
 
 

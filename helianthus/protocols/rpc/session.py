@@ -14,6 +14,7 @@ peer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,7 @@ from .events import (
 )
 from .extension_types import Unreadable
 from .messages import (
+    MAX_TIMEOUT,
     Params,
     call_deadline,
     check_call_form,
@@ -75,6 +77,7 @@ _OPEN = SessionState.OPEN
 _ENDED = SessionState.ENDED
 _STAYS_OPEN = Closing.OPEN
 _UNARY = Flow.UNARY
+_FOREVER = math.inf
 
 
 class RpcSession(StreamingSession):
@@ -97,7 +100,6 @@ class RpcSession(StreamingSession):
         method: str,
         params: Params,
         now: float,
-        *,
         timeout: float | None = None,
         meta: dict[str, Any] | None = None,
         flow: Flow = Flow.UNARY,
@@ -128,13 +130,21 @@ class RpcSession(StreamingSession):
         msgid = calls.next_msgid
         if msgid in pending or msgid in calls.given_up:
             msgid = calls.free_msgid()
-        deadline = None if timeout is None else call_deadline(timeout, now)
-        message: tuple[Any, ...] = (REQUEST, msgid, method, params)
-        if (timeout is not None or meta or flow is not _UNARY) and self.peer is not None:
-            message = (*message, request_meta(timeout, meta, flow))
+        deadline = None
+        if timeout is not None:
+            deadline = now + timeout if 0.0 < timeout < _FOREVER else call_deadline(timeout, now)
         encoder = self._encoder
+        pack = encoder.pack
+        message: tuple[Any, ...] = (REQUEST, msgid, method, params)
+        if self.peer is not None:
+            if meta or flow is not _UNARY:
+                message = (REQUEST, msgid, method, params, request_meta(timeout, meta, flow))
+            elif timeout is not None:
+                if timeout != encoder.last_timeout:
+                    encoder.write_timeout(timeout)
+                message = (REQUEST, msgid, method, params, encoder.timeout_meta)
         try:
-            data = encoder.pack(message)
+            data = pack(message)
         except UNPACKABLE as error:
             raise _of_call(method, unencodable(error)) from error
         if len(data) > encoder.watch_above:
@@ -147,7 +157,10 @@ class RpcSession(StreamingSession):
         calls.next_msgid = msgid + 2 if msgid < LAST_MSGIDS else calls.first_msgid
         pending.add(msgid)
         if deadline is not None:
-            calls.deadlines.add(msgid, deadline)
+            deadlines = calls.deadlines
+            if deadline < deadlines.bound or not deadlines.live:
+                deadlines.bound = deadline
+            deadlines.live[msgid] = deadline
         if flow is not _UNARY and self.peer is not None:
             window = self.limits.stream_window if flow & Flow.FROM_CALLEE else 0
             self._streams[msgid] = StreamState(flow, ours=True, window=window, credit=self.peer.credit)
@@ -171,8 +184,11 @@ class RpcSession(StreamingSession):
             raise
         except LocalProtocolError as error:
             raise _of_call(method, error) from error
-        self._check_room(len(data))
-        self.output.add(data)
+        if self._overflow is None:
+            self._check_room(len(data))
+            self.output.add(data)
+        elif self._make_room(self._overflow, len(data)):
+            self.output.add_droppable(data, None)
 
     def cancel(self, msgid: int) -> None:
         """Give a call up: no event of it follows. One that has ended already is left alone."""
@@ -223,17 +239,30 @@ class RpcSession(StreamingSession):
             LocalProtocolError: No such request awaits an answer, or the result cannot be
                 encoded; the request then still awaits one.
         """
-        if msgid not in self.requests.sizes:
+        requests = self.requests
+        if msgid not in requests.sizes:
             raise LocalProtocolError(f"no request {msgid} awaits an answer")
         encoder = self._encoder
+        pack = encoder.pack
         try:
-            data = encoder.pack((RESPONSE, msgid, None, result))
+            data = pack((RESPONSE, msgid, None, result))
         except UNPACKABLE as error:
             raise unencodable(error) from error
-        if len(data) > encoder.watch_above:
+        size = len(data)
+        if size > encoder.watch_above:
             data = encoder.watch(data, (RESPONSE, msgid, None, result))
-        self._reply(msgid, data)
-        return len(data)
+            size = len(data)
+        output = self.output
+        if self._streams or self.state is not _OPEN or output.size + size > self.limits.max_queued_output:
+            self._reply(msgid, data)
+            return size
+        requests.bytes -= requests.sizes.pop(msgid)
+        if timed := requests.deadlines.live:
+            timed.pop(msgid, None)
+        output.chunks.append(data)
+        output.replies += size
+        output.size += size
+        return size
 
     def respond_error(
         self, msgid: int, code: StatusCode, message: str, details: Any = None, *, executed: bool = True
@@ -267,7 +296,7 @@ class RpcSession(StreamingSession):
         self._ping_sender.heard(now)
         decoder, events = self._decoder, self._events
         calls, requests, streams = self._calls, self.requests, self._streams
-        pending, sizes = calls.pending, requests.sizes
+        pending, sizes, timed, due = calls.pending, requests.sizes, calls.deadlines.live, requests.deadlines
         try:
             for message in decoder.decode(data):
                 # Plain answers and requests, of which there are thousands, are handled here. Whatever
@@ -276,8 +305,8 @@ class RpcSession(StreamingSession):
                     kind, msgid, third, fourth = message
                     if kind is RESPONSE and third is None and msgid in pending and self.state is _OPEN:
                         pending.remove(msgid)
-                        if calls.deadlines.live:
-                            calls.deadlines.discard(msgid)
+                        if timed:
+                            timed.pop(msgid, None)
                         if streams:
                             streams.pop(msgid, None)
                         events.append(ResponseReceived(msgid, fourth, decoder.size))
@@ -296,6 +325,31 @@ class RpcSession(StreamingSession):
                         sizes[msgid] = size = decoder.size
                         requests.bytes += size
                         events.append(RequestReceived(msgid, third, fourth, None, None, _UNARY))
+                        continue
+                elif message.__class__ is list and len(message) == 5 and message[0] is REQUEST:
+                    _, msgid, third, fourth, meta = message
+                    if (
+                        meta.__class__ is dict
+                        and len(meta) == 1
+                        and (timeout := meta.get("timeout")).__class__ is int
+                        and 0 <= timeout <= MAX_TIMEOUT
+                        and third.__class__ is str
+                        and fourth.__class__ is list
+                        and msgid.__class__ is int
+                        and 0 <= msgid <= MAX_MSGID
+                        and msgid not in sizes
+                        and self.state is _OPEN
+                        and len(sizes) < requests.max_calls
+                        and requests.bytes + decoder.size <= requests.max_bytes
+                    ):
+                        requests.last = msgid
+                        sizes[msgid] = size = decoder.size
+                        requests.bytes += size
+                        deadline = now + timeout / 1000
+                        if deadline < due.bound or not due.live:
+                            due.bound = deadline
+                        due.live[msgid] = deadline
+                        events.append(RequestReceived(msgid, third, fourth, meta, deadline, _UNARY))
                         continue
                 elif streams and message.__class__ is list and len(message) == 3 and message[0] is ITEM:
                     self._on_item(message, now)
@@ -436,7 +490,13 @@ class RpcSession(StreamingSession):
     def _on_cancel(self, message: list[Any], now: float) -> None:
         msgid = read_msgid(message, 2)
         if msgid in self.requests.sizes:
-            self._events.append(CancelReceived(msgid))
+            stream = self._streams.get(msgid)
+            if stream is not None and stream.answer is not None:  # it has run; only items wait
+                stream.waiting.clear()
+                stream.waiting_size = 0
+                self._answer_after_items(msgid, stream)
+            else:
+                self._events.append(CancelReceived(msgid))
 
     # -- messages: the connection ---------------------------------------------------------------------
 
@@ -496,12 +556,12 @@ class RpcSession(StreamingSession):
             raise _of_call(method, error) from error
 
     def _reply(self, msgid: int, data: bytes) -> None:
+        if self._streams and not self._close_peers_stream(msgid, data):
+            return
         requests, output = self.requests, self.output
         requests.bytes -= requests.sizes.pop(msgid)
-        if requests.deadlines.live:
-            requests.deadlines.discard(msgid)
-        if self._streams:
-            self._close_peers_stream(msgid)
+        if timed := requests.deadlines.live:
+            timed.pop(msgid, None)
         size = len(data)
         output.chunks.append(data)
         output.replies += size

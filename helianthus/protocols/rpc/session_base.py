@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import LocalProtocolError, RemoteProtocolError
 from ..machine import Action, Buffer, Closing, ConnectionFailed, Outcome
+from ..slow_consumer import BLOCK
 from .codec import Codec
 from .decoder import Decoder, ExpandingDecoder
 from .events import CallFailed, CancelReceived, HelloReceived, RequestExpired, RpcEvent
@@ -18,6 +19,7 @@ from .keepalive import PingJudge, PingSender
 from .limits import CLIENT_KEEP_ALIVE, SERVER_KEEP_ALIVE, KeepAlive, RpcLimits
 from .messages import clip
 from .output_queue import OutputQueue
+from .overflow import Overflow
 from .own_calls import OwnCalls
 from .peer_requests import PeerRequests
 from .session_state import SESSION_TRANSITIONS, SessionInput, SessionState
@@ -71,6 +73,10 @@ class SessionBase:
         """Those of the peer that await an answer; only to be looked at."""
         self._streams: dict[int, StreamState] = {}
         self._buffered_items = 0
+        policy = self.limits.slow_consumer
+        self._overflow: Overflow | None = None  # where nobody waits for the peer
+        if policy is not BLOCK:
+            self._overflow = Overflow(self.output, self._streams, policy, self.limits.max_pending)
 
         settings = keep_alive or (CLIENT_KEEP_ALIVE if initiator else SERVER_KEEP_ALIVE)
         self._ping_sender = PingSender(settings, now)
@@ -95,6 +101,21 @@ class SessionBase:
     def queued(self) -> int:
         """Bytes that the transport has not taken yet."""
         return self.output.size
+
+    @property
+    def pending(self) -> int:
+        """The same, and what waits for credit."""
+        return self.output.size if self._overflow is None else self._overflow.pending
+
+    @property
+    def never_waits(self) -> bool:
+        """Whether items are taken whatever the credit; see `RpcLimits.slow_consumer`."""
+        return self._overflow is not None
+
+    @property
+    def dropped_messages(self) -> int:
+        """Notifications and items that were dropped because the peer is slow."""
+        return self._overflow.dropped if self._overflow is not None else 0
 
     @property
     def pending_calls(self) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 from ..errors import LocalProtocolError, RemoteProtocolError
+from ..machine import Closing
 from .events import CreditGranted, Flow, ItemReceived, RpcEvent, StreamEnded
 from .messages import read_msgid
+from .overflow import Overflow
 from .session_base import SessionBase
 from .session_state import SessionState
 from .stream_state import StreamState
@@ -31,11 +34,14 @@ class StreamingSession(SessionBase):
 
         Raises:
             LocalProtocolError: The stream is over or not ours to send on, there is no credit
-                (wait for `CreditGranted`), or the item cannot be encoded.
+                (wait for `CreditGranted`), or the item cannot be encoded. With another policy than
+                "block" credit is not asked for; with "disconnect" the connection may fail.
         """
         stream = self._streams.get(msgid)
         if stream is None:
             raise LocalProtocolError(f"call {msgid} has no open stream")
+        if self._overflow is not None and stream.sending:
+            return self._send_without_waiting(self._overflow, msgid, stream, item)
         if not stream.sending or stream.credit < 1:
             raise stream.refusal(msgid)
         data = self._encode((ITEM, msgid, item))
@@ -49,12 +55,42 @@ class StreamingSession(SessionBase):
             self._ping_judge.replied()
         return size
 
+    def _send_without_waiting(self, overflow: Overflow, msgid: int, stream: StreamState, item: Any) -> int:
+        data = self._encode((ITEM, msgid, item))
+        if self._make_room(overflow, len(data), stream):
+            overflow.add_item(msgid, stream, data)
+            if not stream.ours:
+                self._ping_judge.replied()
+        return len(data)
+
+    def _make_room(self, overflow: Overflow, size: int, stream: StreamState | None = None) -> bool:
+        """Make room for a message that may be dropped; False where it is, for want of older ones.
+
+        Raises:
+            LocalProtocolError: The policy is to end the connection, which has been done.
+        """
+        if not overflow.disconnects:
+            fits = overflow.make_room(size, stream)
+            while overflow.released:
+                msgid = overflow.released.pop()
+                self._follow_items(msgid, self._streams[msgid])
+            return fits
+        if overflow.fits(size):
+            return True
+        error = overflow.fault(size)
+        reason = str(error)
+        self._fail(error, Closing.ABORT)
+        raise LocalProtocolError(reason)
+
     def end_stream(self, msgid: int) -> None:
         """End the caller's half of a call's stream; repeated, or after the call, it does nothing."""
         stream = self._streams.get(msgid)
         if stream is not None and stream.ours and stream.sending:
             stream.sending = False
-            self._emit((END, msgid))
+            if stream.waiting:
+                stream.end_due = True
+            else:
+                self._emit((END, msgid))
 
     def consumed(self, msgid: int, size: int, items: int = 1) -> None:
         """Items have been taken: the peer may send others in their place.
@@ -108,11 +144,37 @@ class StreamingSession(SessionBase):
         if granted.__class__ is not int or not 0 < granted <= MAX_MSGID:
             raise malformed(message)
         stream = self._streams.get(msgid)
-        if stream is not None and stream.sending:
+        if stream is not None and (stream.sending or stream.waiting):
             starved = stream.credit == 0
             stream.credit += granted
-            if starved:
+            if self._overflow is not None:
+                self._release_waiting(self._overflow, msgid, stream)
+            elif starved:
                 self._events.append(CreditGranted(msgid))
+
+    def _release_waiting(self, overflow: Overflow, msgid: int, stream: StreamState) -> None:
+        """Let items go that have waited for credit, and what was to follow them."""
+        overflow.release(msgid, stream)
+        if not stream.waiting:
+            self._follow_items(msgid, stream)
+
+    def _follow_items(self, msgid: int, stream: StreamState) -> None:
+        """Nothing waits for credit any more: send what has waited for that."""
+        if stream.end_due:
+            stream.end_due = False
+            self._emit((END, msgid))
+        if stream.answer is not None:
+            self._answer_after_items(msgid, stream)
+
+    def _answer_after_items(self, msgid: int, stream: StreamState) -> None:
+        """Give an answer that has waited for the items before it."""
+        answer, stream.answer = stream.answer, None
+        if answer is not None:
+            self._reply(msgid, answer)
+
+    @abstractmethod
+    def _reply(self, msgid: int, data: bytes) -> None:
+        """Answer a request."""
 
     def _begin_stream(self, msgid: int, flow: Flow) -> bool:
         """Begin a stream of the peer's; false where there are too many."""
@@ -142,8 +204,22 @@ class StreamingSession(SessionBase):
                 self._buffered_items -= event.size
         self._events = kept
 
-    def _close_peers_stream(self, msgid: int) -> None:
-        """The peer's stream with this id is over; a foreign peer's call may have the id of our own."""
+    def _close_peers_stream(self, msgid: int, answer: bytes) -> bool:
+        """The peer's stream with this id is over; a foreign peer's call may have the id of our own.
+
+        Returns:
+            Whether it is so: False where the answer has to wait for items before it.
+
+        Raises:
+            LocalProtocolError: An answer waits for that already.
+        """
         stream = self._streams.get(msgid)
         if stream is not None and not stream.ours:
+            if stream.answer is not None:
+                raise LocalProtocolError(f"request {msgid} has been answered; the answer waits for items")
+            if stream.waiting:
+                stream.sending = False
+                stream.answer = answer
+                return False
             del self._streams[msgid]
+        return True

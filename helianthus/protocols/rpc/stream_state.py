@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from ..errors import LocalProtocolError, RemoteProtocolError
 from .events import Flow
 
@@ -15,9 +17,25 @@ class StreamState:
         receiving: Whether the peer may still send items.
         credit: Items that this side may send now.
         owed: Items that the peer may still send.
+        waiting: Encoded items for which there was no credit, where nobody waits for that.
+        waiting_size: Their bytes.
+        answer: The encoded answer that is to follow them, or None.
+        end_due: Whether the end of this side's items is to follow them.
     """
 
-    __slots__ = ("_consumed", "_window", "credit", "ours", "owed", "receiving", "sending")
+    __slots__ = (
+        "_consumed",
+        "_window",
+        "answer",
+        "credit",
+        "end_due",
+        "ours",
+        "owed",
+        "receiving",
+        "sending",
+        "waiting",
+        "waiting_size",
+    )
 
     def __init__(self, flow: Flow, *, ours: bool, window: int, credit: int) -> None:
         sends, receives = Flow.FROM_CALLEE, Flow.FROM_CALLER
@@ -30,6 +48,14 @@ class StreamState:
         self._window = window
         self.owed = window if self.receiving else 0
         self._consumed = 0
+        self.waiting: deque[bytes] = deque()
+        self.waiting_size = 0
+        self.answer: bytes | None = None
+        self.end_due = False
+
+    def drop_waiting(self) -> None:
+        """Drop the oldest item that waits for credit."""
+        self.waiting_size -= len(self.waiting.popleft())
 
     def refusal(self, msgid: int) -> LocalProtocolError:
         """Why no item can be sent now."""

@@ -26,12 +26,14 @@ class RegisteredType:
         cls: The class.
         to_value: Turns an object into what can be encoded.
         from_value: The reverse; what it raises fails the call.
+        given: Whether these two were given, and do not follow from the class.
     """
 
     name: str
     cls: type
     to_value: Callable[[Any], Any]
     from_value: Callable[[Any], Any]
+    given: bool = False
 
 
 class TypeRegistry:
@@ -96,6 +98,20 @@ class TypeRegistry:
         self._by_class[kind.cls] = self._by_name[kind.name] = kind
         return cls
 
+    def __getstate__(self) -> list[tuple[Any, ...]]:
+        """A recording keeps how the registry was filled."""
+        return [
+            (kind.cls, kind.name, *((kind.to_value, kind.from_value) if kind.given else ()))
+            for kind in self._by_class.values()
+        ]
+
+    def __setstate__(self, kinds: list[tuple[Any, ...]]) -> None:
+        TypeRegistry.__init__(self)
+        for cls, name, *given in kinds:
+            to_value, from_value = given or (None, None)
+            name = None if is_message_class(cls) else name
+            self.register(cls, name=name, to_value=to_value, from_value=from_value)
+
     def of_class(self, cls: type) -> RegisteredType | None:
         """How the objects of a class travel; those of a subclass do not by themselves."""
         return self._by_class.get(cls)
@@ -135,7 +151,7 @@ def _registered(
     if (to_value is None) != (from_value is None):
         raise TypeError(f"{cls.__qualname__} needs both to_value and from_value, or neither")
     if to_value is not None and from_value is not None:
-        return RegisteredType(name, cls, to_value, from_value)
+        return RegisteredType(name, cls, to_value, from_value, given=True)
     return RegisteredType(name, cls, *_by_fields(cls))
 
 

@@ -50,10 +50,18 @@ def is_after(msgid: int, last: int) -> bool:
     return 0 < (msgid - last) % (MAX_MSGID + 1) <= MAX_MSGID // 2
 
 
+_TLS_HINTS = {
+    0x16: "; so begins TLS: serve a tls:// address, or have the peer connect to tcp://",
+    0x15: "; so begins the answer of a TLS port: connect to tls://",
+}
+"""What to do about bytes with which a record of TLS begins (RFC 8446, 5.1), a handshake's and an alert's."""
+
+
 def malformed(message: object) -> RemoteProtocolError:
     """The error for something that is no message; names its form, not its content."""
     if not isinstance(message, list):
-        return RemoteProtocolError(f"a message must be an array, got {type(message).__name__}")
+        hint = _TLS_HINTS.get(message, "") if isinstance(message, int) else ""
+        return RemoteProtocolError(f"a message must be an array, got {type(message).__name__}{hint}")
     if not message:
         return RemoteProtocolError("a message must not be an empty array")
     kinds = ", ".join(type(part).__name__ for part in message[1:6])

@@ -6,7 +6,6 @@ from .blocking_stream import BlockingStream
 from .call_log import CallLog
 from .call_metrics import CallMetrics
 from .call_policy import CallPolicy
-from .cancel import CancelToken
 from .channel import ChannelOptions, ChannelState, ConnectionInfo
 from .client import Client, connect
 from .context import CallContext, current_call
@@ -15,7 +14,6 @@ from .errors import RpcError
 from .middleware import Middleware, Proceed, Request, Response
 from .peer import Peer
 from .policy_view import BlockingPolicyView, PolicyView
-from .prometheus import RpcCollector
 from .rate_limit import RateLimit
 from .response_cache import ResponseCache
 from .server import Server
@@ -34,7 +32,6 @@ __all__ = [
     "CallLog",
     "CallMetrics",
     "CallPolicy",
-    "CancelToken",
     "ChannelOptions",
     "ChannelState",
     "Client",
@@ -50,7 +47,6 @@ __all__ = [
     "Request",
     "Response",
     "ResponseCache",
-    "RpcCollector",
     "RpcError",
     "Server",
     "ServerStatistics",

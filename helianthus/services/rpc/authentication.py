@@ -1,8 +1,9 @@
 """Who calls a server, and whether they may.
 
 A client proves who it is once for a connection, by calling the service `auth` that every server
-with an `Authentication` has, or sends a bearer token along with a call, in `meta["auth"]`. The
-middleware then looks the call up in the rules.
+with an `Authentication` has, or sends a bearer token along with a call, in `meta["auth"]`. One that
+has shown a TLS certificate is known by that until it proves to be somebody else. The middleware then
+looks the call up in the rules.
 """
 
 from __future__ import annotations
@@ -16,8 +17,17 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
-from ...protocols.auth import NONCE_SIZE, ChallengeLimits, Challenger, Identity, Rules, Verdict
+from ...protocols.auth import (
+    NONCE_SIZE,
+    ChallengeLimits,
+    Challenger,
+    Identity,
+    Rules,
+    Verdict,
+    certificate_identity,
+)
 from ...protocols.rpc import StatusCode
+from ...protocols.tls import Certificate
 from .context import CallContext
 from .errors import NotRun
 from .middleware import Middleware, Request, Response
@@ -39,8 +49,8 @@ class Evidence:
     """What somebody shows to prove who they are.
 
     Attributes:
-        kind: "bearer" for a token.
-        value: The token.
+        kind: "bearer" for a token, "certificate" for what TLS has verified.
+        value: The token, or the `Certificate`.
         peer: Whoever shows it.
     """
 
@@ -51,7 +61,8 @@ class Evidence:
 
 Authenticator: TypeAlias = Callable[[Evidence], Identity | Awaitable[Identity | None] | None]
 """Gives the identity that some evidence proves, or None. One that has to wait is asked when a
-connection is authenticated, and cannot be asked for a token that comes with a call."""
+connection is authenticated, and cannot be asked for a token that comes with a call, or for a
+certificate."""
 
 
 class TokenAuthenticator:
@@ -81,9 +92,10 @@ class Authentication(Middleware):
     """Give it to a server as `authentication=`.
 
     Args:
-        authenticators: Asked in this order about bearer tokens.
+        authenticators: Asked in this order about bearer tokens and certificates.
         secrets: Random keys by the name of an identity, for those who prove themselves by challenge.
-        groups: Groups of the identities that `secrets` names.
+        groups: Groups of the identities that `secrets` names, and of those that certificates prove,
+            which are called "cert:" and the common name.
         rules: Who may call what; without any, everybody may.
         challenge_limits: Bounds of challenges that were not answered.
 
@@ -106,6 +118,7 @@ class Authentication(Middleware):
         self.rules = rules or Rules()
         self._authenticators = list(authenticators)
         self._secrets = dict(secrets or {})
+        self._groups = {name: frozenset(of) for name, of in groups.items()}
         self._by_name = {name: Identity(name, groups.get(name, ())) for name in self._secrets}
         self._challenge_limits = challenge_limits
         Challenger(self._secrets, b"", challenge_limits)  # complains of what cannot be used
@@ -129,6 +142,21 @@ class Authentication(Middleware):
             identity = await answer if inspect.isawaitable(answer) else answer
             if identity is not None:
                 return identity
+        return None
+
+    def identify_certificate(self, certificate: Certificate, peer: Peer) -> Identity:
+        """Whom a certificate proves a peer to be: as an authenticator says, or `certificate_identity`."""
+        identity = self._ask_now(Evidence("certificate", certificate, peer))
+        return identity or certificate_identity(certificate, self._groups)
+
+    def _ask_now(self, evidence: Evidence) -> Identity | None:
+        """Ask those who do not have to wait."""
+        for authenticator in self._authenticators:
+            identity = authenticator(evidence)
+            if isinstance(identity, Identity):
+                return identity
+            if inspect.iscoroutine(identity):
+                identity.close()  # it would have to wait
         return None
 
     def explain(self, identity: Identity | None, method: str) -> Verdict:
@@ -167,14 +195,10 @@ class Authentication(Middleware):
         shown = request.meta["auth"]
         if not isinstance(shown, str) or not shown.startswith(BEARER) or request.peer is None:
             raise NotRun(StatusCode.UNAUTHENTICATED, f'meta["auth"] must be text that begins with "{BEARER}"')
-        evidence = Evidence("bearer", shown.removeprefix(BEARER), request.peer)
-        for authenticator in self._authenticators:
-            identity = authenticator(evidence)
-            if isinstance(identity, Identity):
-                return identity
-            if inspect.iscoroutine(identity):
-                identity.close()  # it would have to wait
-        raise NotRun(StatusCode.UNAUTHENTICATED, "the bearer token is not known here")
+        identity = self._ask_now(Evidence("bearer", shown.removeprefix(BEARER), request.peer))
+        if identity is None:
+            raise NotRun(StatusCode.UNAUTHENTICATED, "the bearer token is not known here")
+        return identity
 
 
 class _AuthService(Service):
@@ -224,6 +248,16 @@ class _AuthService(Service):
             raise NotRun(StatusCode.UNAUTHENTICATED, "the proof is wrong, or came too late")
         name, ours = proven
         return {**_accept(context.peer, self._authentication.identity_named(name)), "proof": ours}
+
+
+def identify_certificate(peer: Peer, authentication: Authentication | None) -> Identity | None:
+    """Who a peer is by its certificate; None where it has shown none that was verified."""
+    tls = peer.tls
+    if tls is None or tls.certificate is None or not tls.verified:
+        return None
+    if authentication is None:
+        return certificate_identity(tls.certificate)
+    return authentication.identify_certificate(tls.certificate, peer)
 
 
 def _accept(peer: Peer, identity: Identity) -> dict[str, Any]:

@@ -11,17 +11,19 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
-from ...drivers.address import Address
 from ...drivers.choose import driver as make_driver
 from ...protocols.policies import HedgingPolicy, RetryThrottle
 from ...protocols.pool import PoolOptions
 from ...protocols.rpc import Flow, Params, StatisticsTable
+from ...protocols.timeouts import check_timeout
+from ..cancel import CancelToken
+from ..scope import joined
+from .addresses import rpc_addresses
 from .before_call import check_cancel, expired, join_params
 from .blocking_hedged_call import BlockingHedgedCall
 from .blocking_stream import BlockingStream
 from .call import Call
 from .call_policy import CallPolicy, ClientPolicies, PolicyCall, check_policy, chosen_timeout
-from .cancel import CancelToken
 from .cancel_relay import CancelRelay
 from .channel import ChannelOptions, ChannelState, ConnectionInfo
 from .channel_pool import ONE_CONNECTION, channel_for
@@ -52,7 +54,8 @@ class BlockingClient(PeerEvents):
     Use it as a context manager, from one thread at a time.
 
     Args:
-        url: Such as `tcp://127.0.0.1:7070`; several are raced, see `protocols.racing`.
+        url: Such as `tcp://127.0.0.1:7070` or `tls://node.example:7070`; several are raced, see
+            `protocols.racing`.
         services: What the server may call on this side: plain functions only.
         middleware: What every call goes through; see `Middleware`. None that waits: there is no loop.
         policies: As those of `Client`.
@@ -76,8 +79,8 @@ class BlockingClient(PeerEvents):
         **options: Any,
     ) -> None:
         super().__init__(lambda error: self._driver.on_error(error))
-        self._addresses = Address.parse_all(url)
-        channel_options = ChannelOptions(**options)
+        self._addresses = rpc_addresses(url)
+        channel_options = ChannelOptions(**options).for_addresses(self._addresses)
         methods = method_table(services, types=channel_options.types)
         self._policies = ClientPolicies(policies or {})
         self._throttle = retry_throttle or RetryThrottle()
@@ -240,6 +243,7 @@ class BlockingClient(PeerEvents):
 
         Those that go through middleware, or have a policy, are made one after the other.
         """
+        check_timeout(timeout)
         token, outcomes = self._relay(cancel), []
         begun: list[Call] = []
         for method, *params in calls:
@@ -410,7 +414,7 @@ class BlockingClient(PeerEvents):
         if not in_time:
             raise expired(f"{method} at {channel.where} ({channel.state.value})")
         check_cancel(cancel)
-        return self._ready_peer(), None if deadline is None else deadline - time.monotonic()
+        return self._ready_peer(), None if deadline is None else max(0.0, deadline - time.monotonic())
 
     def _decided(self, *, wait: bool) -> bool:
         """Whether a call has a connection with room, or else has to fail; see `_usable_peer`."""
@@ -476,7 +480,8 @@ class BlockingClient(PeerEvents):
             self._driver.poll(0)
 
     def _relay(self, cancel: CancelToken | None) -> CancelToken | None:
-        return None if cancel is None else CancelRelay(cancel, self._driver)
+        token = joined(cancel)
+        return None if token is None else CancelRelay(token, self._driver)
 
 
 def _is_cancelled(cancel: CancelToken | None) -> bool:

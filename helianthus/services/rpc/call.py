@@ -13,9 +13,9 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ...protocols.rpc import CallStatistics, StatusCode
-from .cancel import CancelToken
+from ..cancel import CancelToken
+from ..waiter import PENDING, Waiter
 from .errors import RpcError
-from .waiter import PENDING, Waiter
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -133,6 +133,30 @@ class AskedCall(Call):
             super().finish(value, error, direct=direct)
             if isinstance(error, RpcError):
                 self._tell(None, error)
+
+
+class BoundCall(Call):
+    """A call that a token can end, whoever awaits it; made within a scope."""
+
+    __slots__ = ("_token",)
+
+    def __init__(self, peer: Peer, call: Call, token: CancelToken) -> None:
+        super().__init__(peer, call.msgid, peer.loop, call.statistics, call.started)
+        self._token = token
+        token.add_callback(self._token_cancelled)
+
+    def answered(self, result: Any, direct: bool) -> None:
+        """The result has come."""
+        self._token.remove_callback(self._token_cancelled)
+        super().answered(result, direct)
+
+    def finish(self, value: Any, error: BaseException | None, *, direct: bool) -> None:
+        """The call has failed, or is given up."""
+        self._token.remove_callback(self._token_cancelled)
+        super().finish(value, error, direct=direct)
+
+    def _token_cancelled(self) -> None:
+        self.give_up(self._token.reason)
 
 
 async def cancellable(call: Call, cancel: CancelToken) -> Any:

@@ -27,6 +27,7 @@ from ...protocols.policies import (
     RetryState,
     RetryThrottle,
 )
+from ...protocols.timeouts import check_timeout
 from .channel import Channel, ChannelState
 from .channel_pool import ChannelPool
 from .context import inherit
@@ -233,7 +234,7 @@ class PolicyCall:
 
     def _next(self, previous: int) -> tuple[float | None, dict[str, Any] | None]:
         meta = {**(self._meta or {}), PREVIOUS_ATTEMPTS: previous} if previous else self._meta
-        return (None if self.deadline is None else self.deadline - self.now()), meta
+        return (None if self.deadline is None else max(0.0, self.deadline - self.now())), meta
 
 
 def failure_of(error: RpcError) -> AttemptFailure:
@@ -247,7 +248,12 @@ def with_key(meta: dict[str, Any] | None, rng: Random) -> dict[str, Any]:
 
 
 def chosen_timeout(policy: CallPolicy | None, timeout: float | None) -> float | None:
-    """That of the call, or else that of its policy."""
+    """That of the call, or else that of its policy.
+
+    Raises:
+        ValueError: It is no number of seconds, or less than 0.
+    """
+    check_timeout(timeout)
     return policy.timeout if policy is not None and timeout is None else timeout
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
@@ -20,10 +20,12 @@ from attrs.validators import ge, le
 from ...drivers.address import Address
 from ...drivers.base import Driver
 from ...drivers.errors import TimedOut, TransportError
+from ...drivers.link_options import LinkOptions
 from ...drivers.pump import Link
 from ...drivers.timers import Timer
 from ...protocols.auth import NONCE_SIZE
 from ...protocols.backoff import Backoff
+from ...protocols.machine import StreamMachine
 from ...protocols.racing import ATTEMPT_DELAY, MAX_ATTEMPT_DELAY, MIN_ATTEMPT_DELAY
 from ...protocols.rpc import (
     CLIENT_KEEP_ALIVE,
@@ -37,11 +39,15 @@ from ...protocols.rpc import (
     StatusCode,
     TypeRegistry,
 )
+from ...protocols.tls import TlsHandshakeFailed
+from ..tls import ClientTls
+from ..tls.by_address import tls_for
 from .credentials import Credentials, Exchange, Step
 from .errors import RpcError
 from .peer import Peer
 from .peer_events import PeerEvents
 from .racer import Racer, reason_of
+from .security import client_security
 from .service import ServedMethod
 
 STABLE_AFTER = 1.0
@@ -69,6 +75,8 @@ class ChannelOptions:
         compression: "zstd" to compress what calls carry, each way where the other end takes it;
             needs the extra `zstd`.
         compress_above: Bytes of a message above which that is tried.
+        tls: How connections to `tls://` addresses are encrypted; by default as `ClientTls()` says.
+        link_options: Watermarks and write deadline of each connection.
 
     Raises:
         ValueError: An option has a value that it cannot have.
@@ -88,11 +96,23 @@ class ChannelOptions:
     codec: str = "msgpack"
     compression: str | None = None
     compress_above: int = COMPRESS_ABOVE
+    tls: ClientTls | None = None
+    link_options: LinkOptions | None = None
 
     def __attrs_post_init__(self) -> None:
         if not self.extensions and (self.codec != "msgpack" or self.compression is not None):
             raise ValueError("a plain peer knows neither codec nor compression: leave out extensions=False")
         self.make_codec()  # says at once what is wrong with the options
+
+    def for_addresses(self, addresses: Iterable[Address]) -> ChannelOptions:
+        """The same, with what connections to these addresses need.
+
+        Raises:
+            ValueError: They do not go with `tls`, or its files cannot be used.
+        """
+        tls = tls_for(addresses, self.tls)
+        client_security(tls)  # says at once what is wrong with its files
+        return attrs.evolve(self, tls=tls)
 
     def make_codec(self) -> Codec:
         """How values become bytes on the connections of one client."""
@@ -145,7 +165,7 @@ class Channel:
     Args:
         driver: Makes the connection.
         addresses: Where to: the first that answers.
-        options: How.
+        options: How, with what these addresses need.
         methods: What the server may call on this side.
         loop: Where coroutines run, or None.
         changed: Called after every change of `state`.
@@ -169,6 +189,7 @@ class Channel:
         self._driver = driver
         self._addresses = addresses
         self._options = options
+        self._security = client_security(options.tls)
         self._methods = methods
         self._loop = loop
         self._changed = changed
@@ -235,10 +256,10 @@ class Channel:
         self._reason, self._code = "the client was closed", StatusCode.UNAVAILABLE
         self._set_timer(None, None)
         for peer, link in list(self._links.items()):
-            if peer.link is None:
-                link.abort()
-            else:
+            if peer.connected:
                 peer.close(self._reason)
+            else:
+                link.abort()
         self.peer = self._attempt = None
         self._stop_racing()
         self._enter(ChannelState.CLOSED)
@@ -320,8 +341,11 @@ class Channel:
         self._events.tell_slow(peer, method, seconds)
 
     def method_failed(self, peer: Peer, method: str, error: Exception) -> None:
-        """Something that the server called on this side failed."""
-        self._events.tell_failed(peer, method, error)
+        """Something that the server called on this side failed, or the server broke the rules."""
+        if isinstance(error, TlsHandshakeFailed):
+            return  # the calls that wait say so, as when nobody listens there
+        attempt_failed = error is peer.failure and peer not in self._used
+        self._events.tell_failed(peer, method, error, log=not attempt_failed)  # likewise said by calls
 
     # -- connecting -----------------------------------------------------------------------------------
 
@@ -340,9 +364,11 @@ class Channel:
             self._all_failed,
         )
 
-    def _begin_attempt(self, address: Address) -> Peer:
+    def _begin_attempt(self, address: Address, name: Address) -> Peer:
         driver = self._driver
-        session = RpcSession(
+        session = driver.make_machine(
+            f"connection to {address}",
+            RpcSession,
             driver.now(),
             initiator=True,
             limits=self._options.limits,
@@ -350,8 +376,20 @@ class Channel:
             extensions=self._options.extensions,
             codec=self._codec,
         )
-        peer = Peer(driver, session, self._methods, self, self._loop, self._statistics)
-        self._links[peer] = driver.connect(address, session, peer)
+        peer = Peer(
+            driver,
+            session,
+            self._methods,
+            self,
+            self._loop,
+            self._statistics,
+            self._options.link_options,
+        )
+        machine: StreamMachine[Any] = session
+        if self._security is not None and address.secure:
+            peer.arrival.awaits_tls = True
+            machine, peer.arrival.keep_session = self._security.around(session, name, driver.now())
+        self._links[peer] = driver.connect(address, machine, peer)
         return peer
 
     def _abort_attempt(self, peer: Peer) -> None:

@@ -7,12 +7,16 @@ import functools
 from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
-from ...drivers.address import Address
 from ...drivers.base import Driver
 from ...drivers.choose import running_driver
 from ...protocols.policies import RetryThrottle
 from ...protocols.pool import PoolOptions
 from ...protocols.rpc import Flow, Params, StatisticsTable
+from ...protocols.timeouts import check_timeout
+from ..cancel import CancelToken
+from ..scope import joined
+from ..waiter import Waiter
+from .addresses import rpc_addresses
 from .batch import gather_calls
 from .before_call import await_room, check_cancel, expired, join_params
 from .call import Call, cancellable
@@ -24,7 +28,6 @@ from .call_policy import (
     check_policy,
     chosen_timeout,
 )
-from .cancel import CancelToken
 from .channel import Channel, ChannelOptions, ChannelState, ConnectionInfo
 from .channel_pool import ONE_CONNECTION, ChannelPool, channel_for
 from .context import inherit
@@ -38,7 +41,6 @@ from .policy_view import PolicyView
 from .proxy import ServiceProxy, proxy_of
 from .service import Service, method_table
 from .stream import StreamCall
-from .waiter import Waiter
 
 T = TypeVar("T")
 
@@ -63,7 +65,8 @@ class Client(PeerEvents):
     flight with UNAVAILABLE, and `RpcError.maybe_executed` says whether they may have run.
 
     Args:
-        url: Such as `tcp://127.0.0.1:7070`; several are raced, see `protocols.racing`.
+        url: Such as `tcp://127.0.0.1:7070` or `tls://node.example:7070`; several are raced, see
+            `protocols.racing`.
         services: What the server may call on this side.
         driver: By default the running loop's.
         middleware: What every call goes through; see `Middleware`.
@@ -88,8 +91,8 @@ class Client(PeerEvents):
         **options: Any,
     ) -> None:
         super().__init__(lambda error: (self._driver or running_driver()).on_error(error))
-        self._addresses = Address.parse_all(url)
-        self._options = ChannelOptions(**options)
+        self._addresses = rpc_addresses(url)
+        self._options = ChannelOptions(**options).for_addresses(self._addresses)
         self._methods = method_table(services, types=self._options.types)
         self._driver = driver
         given = list(middleware)
@@ -140,6 +143,7 @@ class Client(PeerEvents):
 
         Raises:
             RpcError: When awaited: the call ended without a result.
+            ValueError: `timeout` is no number of seconds, or less than 0.
         """
         peer = self._peer
         if (
@@ -155,6 +159,9 @@ class Client(PeerEvents):
             return peer.start_call(method, params, timeout, meta)
         except RpcError as error:
             return self._call_after(error, method, params, timeout, meta)
+        except TypeError:
+            check_timeout(timeout)  # here, where it costs nothing as long as it is one
+            raise
 
     def _call_slowly(
         self,
@@ -166,6 +173,7 @@ class Client(PeerEvents):
     ) -> Coroutine[Any, Any, Any]:
         """Call through the middleware, by a policy, or as soon as there is a connection with room."""
         if not self._goes_slowly:
+            check_timeout(timeout)
             if cancel is None and isinstance(self._channel, ChannelPool):
                 call = self._begin_in_pool(self._channel, method, params, timeout, meta)
                 if call is not None:
@@ -201,9 +209,15 @@ class Client(PeerEvents):
         meta: dict[str, Any] | None,
     ) -> Coroutine[Any, Any, Any]:
         """Call inside of the middleware."""
-        if policy is None:
+        if policy is not None:
+            return self._call_by_policy(policy, method, params, timeout, cancel, meta)
+        peer = self._peer
+        if peer is None or cancel is not None or len(peer.calls) >= peer.max_calls or peer.congested:
             return self._call_with_room(method, params, timeout, cancel, meta)
-        return self._call_by_policy(policy, method, params, timeout, cancel, meta)
+        try:
+            return peer.start_call(method, params, timeout, meta)
+        except RpcError as error:
+            return self._call_after(error, method, params, timeout, meta)
 
     async def _call_by_policy(
         self,
@@ -224,7 +238,7 @@ class Client(PeerEvents):
             return await call_repeatedly(call, send, lambda until: self._pause(until, cancel))
 
         def wait(waiter: Waiter, until: float | None) -> Awaitable[None]:
-            return self._wait(waiter, until, cancel)
+            return self._wait(waiter, until, joined(cancel))
 
         return await HedgedCall(call, policy.hedging, send, wait).run()
 
@@ -464,6 +478,7 @@ class Client(PeerEvents):
 
         Where there is none because connecting has failed, it waits on only if `wait` says so.
         """
+        cancel = joined(cancel)
         check_cancel(cancel)
         channel = self._open()
         loop = asyncio.get_running_loop()
@@ -482,7 +497,7 @@ class Client(PeerEvents):
                         raise channel.unavailable()
         except TimeoutError:
             raise expired(f"{method} at {channel.where} ({channel.state.value})") from None
-        return peer, None if deadline is None else deadline - loop.time()
+        return peer, None if deadline is None else max(0.0, deadline - loop.time())
 
     def _now(self) -> float:
         return (self._driver or running_driver()).now()
@@ -490,13 +505,14 @@ class Client(PeerEvents):
     async def _room(self, peer: Peer, cancel: CancelToken | None) -> None:
         """Wait for room: in the only connection, or in any of several, or for another one."""
         channel = self._channel
-        if not isinstance(channel, ChannelPool) or peer.flushing:
-            await peer.room(cancel)
+        if not isinstance(channel, ChannelPool) or peer.room.flushing:
+            await peer.room.wait(cancel)
         else:
             await self._wait(Waiter(asyncio.get_running_loop()), None, cancel, channel.peers)
 
     async def _pause(self, until: float, cancel: CancelToken | None) -> None:
         """Wait for a driver time, or until the client is closed; raises as `_wait` does."""
+        cancel = joined(cancel)
         check_cancel(cancel)
         while self.state is not ChannelState.CLOSED and self._now() < until:
             await self._wait(Waiter(asyncio.get_running_loop()), until, cancel)
@@ -517,7 +533,7 @@ class Client(PeerEvents):
         driver = self._driver or running_driver()
         timer = driver.call_at(until, wake) if until is not None else None
         try:
-            await await_room((peer.waiting for peer in peers), waiter, cancel)
+            await await_room((peer.room.waiting for peer in peers), waiter, cancel)
         finally:
             self._watchers.pop(waiter, None)
             if timer is not None:

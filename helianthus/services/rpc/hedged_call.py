@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ...protocols.policies import AttemptCancelled, AttemptStarted, HedgingPolicy
+from ..waiter import Waiter
 from .call_policy import PolicyCall, Send, failure_of
 from .errors import RpcError
-from .waiter import Waiter
 
 
 class HedgedCall:

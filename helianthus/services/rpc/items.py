@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from .waiter import Waiter
+from ..waiter import Waiter
 
 if TYPE_CHECKING:
     from .peer import Peer
@@ -149,6 +149,9 @@ class OutgoingItems:
         self._msgid = msgid
         self._waiters: list[Waiter] = []
         self._stopped: Exception | None = None
+        self._never_waits = peer.session.never_waits
+        if self._never_waits:  # the transport gets its chance before anything is dropped
+            self._high_water = min(self._high_water, peer.session.limits.max_pending // 2)
         self.bytes = 0
 
     @property
@@ -178,8 +181,12 @@ class OutgoingItems:
     async def send(self, item: Any) -> None:
         """Send as soon as the peer takes it; raises as `send_now` does."""
         while not self.try_send(item):
+            if self._never_waits:
+                await asyncio.sleep(0)  # a sender that never waits would leave the transport no time
+                self.send_now(item)
+                return
             link = self._peer.link
-            if link is not None and not link.unsent and self._output.size > self._high_water:
+            if link is not None and not link.clogged and self._output.size > self._high_water:
                 await asyncio.sleep(0)  # credit is there: the end of this turn makes room
             else:
                 waiter = Waiter(asyncio.get_running_loop())

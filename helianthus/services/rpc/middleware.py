@@ -138,7 +138,9 @@ class Chain:
     """
 
     def __init__(self, ordered: list[Middleware]) -> None:
-        self._layers = [(one.before, one.after) for one in ordered if _overrides(one, "before", "after")]
+        layers = [one for one in ordered if _overrides(one, "before", "after")]
+        self._before = [one.before for one in layers]
+        self._after = [one.after for one in reversed(layers)]
         self._around = [one.around for one in ordered if _overrides(one, "around")]
         self._sending = [one.sending for one in ordered if _overrides(one, "sending")]
         self._received = [one.received for one in ordered if _overrides(one, "received")]
@@ -155,7 +157,7 @@ class Chain:
             Exception: One of them failed; those that had let the call through know that it has ended.
         """
         entered = 0
-        for before, _ in self._layers:
+        for before in self._before:
             try:
                 response = before(request)
             except RpcError as error:
@@ -178,7 +180,10 @@ class Chain:
         exceptions is raised in the end.
         """
         fault: Exception | None = None
-        for _, after in reversed(self._layers[:entered]):
+        told = self._after
+        if entered < len(told):
+            told = told[len(told) - entered :]
+        for after in told:
             try:
                 after(request, response)
             except RpcError as error:

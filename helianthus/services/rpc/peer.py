@@ -9,16 +9,16 @@ and to be awaited.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any
-from weakref import WeakValueDictionary
 
 from ...drivers.base import Driver
+from ...drivers.link_options import LinkOptions
 from ...drivers.pump import Link
 from ...protocols.auth import Identity
 from ...protocols.errors import LocalProtocolError, RemoteProtocolError
 from ...protocols.machine import Action, ConnectionFailed
+from ...protocols.proxy_header import ProxyHeader, ProxyHeaderReceived
 from ...protocols.rpc import (
     COLLECT,
     CallFailed,
@@ -26,14 +26,12 @@ from ...protocols.rpc import (
     CancelReceived,
     CreditGranted,
     ExtensionsMissing,
-    Flow,
     GoawayReceived,
     HelloReceived,
     ItemReceived,
     ItemUnreadable,
     NotificationReceived,
     NotificationUnreadable,
-    OversizedMessage,
     Params,
     PongReceived,
     RequestExpired,
@@ -46,17 +44,27 @@ from ...protocols.rpc import (
     StreamEnded,
     UnexpectedResponse,
 )
-from .before_call import await_room, check_cancel, expired, join_params
-from .call import Answered, AskedCall, Call, cancellable
-from .cancel import CancelToken
-from .context import inherit, serving
+from ...protocols.timeouts import check_timeout
+from ...protocols.tls import (
+    TlsEstablished,
+    TlsHandshakeAbandoned,
+    TlsSessionReceived,
+    TlsTruncated,
+)
+from ..cancel import CancelToken
+from ..scope import enter_bounds, joined, leave_bounds, raw_bounds
+from .arrival import Arrival
+from .before_call import check_cancel, is_answer, join_params, no_time, refusal
+from .call import Answered, AskedCall, BoundCall, Call, cancellable
+from .called_streams import CalledStreams
+from .context import inherit
 from .errors import NotSent, RpcError
 from .items import SEND_UP_TO, IncomingItems
 from .peer_owner import PeerOwner
+from .room import Room
 from .service import ServedMethod
 from .serving import Serving
 from .stream import StreamCall
-from .waiter import Waiter
 
 HIGH_WATER = 1024 * 1024
 """Bytes queued for a peer above which whoever sends more waits."""
@@ -72,6 +80,7 @@ class Peer:
         owner: Told what happens.
         loop: Where coroutines run; None where there are none.
         statistics: Counts the calls to the peer; by default they have a table of their own.
+        link_options: How the link writes; None for the defaults.
     """
 
     def __init__(
@@ -82,7 +91,9 @@ class Peer:
         owner: PeerOwner,
         loop: asyncio.AbstractEventLoop | None,
         statistics: StatisticsTable | None = None,
+        link_options: LinkOptions | None = None,
     ) -> None:
+        self.link_options = link_options
         self.statistics = statistics or StatisticsTable()
         """Of the calls to the peer; those that run now are not counted."""
         self._called = self.statistics.by_method
@@ -97,16 +108,21 @@ class Peer:
         self.post = driver.post
         self.identity: Identity | None = None
         """Who the peer has proved to be."""
+        self.arrival = Arrival()
+        """What has to come first where there are layers around the session."""
+        self.failure: Exception | None = None
+        """What has broken the connection, if it was not lost."""
+        self._unwanted = False
         self._owner = owner
         self.calls: dict[int, Call] = {}
-        # Weak, so that a stream which its user drops is cancelled rather than kept for ever.
-        self._streams: WeakValueDictionary[int, StreamCall] = WeakValueDictionary()
-        self._readers: dict[int, IncomingItems[Any]] = {}  # of those streams
+        self._streams = CalledStreams(self)
+        self._readers = self._streams.readers
         self.arrived: list[IncomingItems[Any]] = []
         """Streams whose reader waits, and whose items have come with what is being handled."""
         self.max_calls = session.limits.max_calls
-        self.waiting: OrderedDict[Waiter, None] = OrderedDict()
-        """Woken in this order when there is room; no list, because those who give up leave it."""
+        self.room = Room(self)
+        """Where those wait whose calls it cannot take yet."""
+        self._waiting = self.room.waiting
         # Half of what may be queued at all, where that is little, so that waiting comes before failing.
         self.high_water = min(HIGH_WATER, session.limits.max_queued_output // 2)
         self._serving = Serving(self, methods, owner)
@@ -117,13 +133,28 @@ class Peer:
 
     @property
     def address(self) -> str:
-        """Where the peer is, as `host:port`."""
+        """Where the peer is, as `host:port`; what a proxy in front has told, where there is one."""
         return self.link.peer_address if self.link is not None else ""
 
     @property
     def closed(self) -> bool:
         """Whether the connection has ended."""
         return self.link is not None and self.link.closed
+
+    @property
+    def tls(self) -> TlsEstablished | None:
+        """What is known of the encryption, once there is one; the peer's certificate, for example."""
+        return self.arrival.tls
+
+    @property
+    def proxy_header(self) -> ProxyHeader | None:
+        """What a proxy in front has told of the connection."""
+        return self.arrival.proxy_header
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection is made, and encrypted where it is to be."""
+        return self.link is not None and self.arrival.complete
 
     @property
     def in_flight(self) -> int:
@@ -138,7 +169,7 @@ class Peer:
     @property
     def running(self) -> list[CallStatistics]:
         """The entry in `statistics` of each call to the peer that is in flight."""
-        in_flight: list[Call | StreamCall] = [*self.calls.values(), *self._streams.values()]
+        in_flight: list[Call | StreamCall] = [*self.calls.values(), *self._streams.running.values()]
         return [call.statistics for call in in_flight]
 
     @property
@@ -177,14 +208,19 @@ class Peer:
 
         Raises:
             RpcError: When awaited: the call ended without a result.
+            ValueError: `timeout` is no number of seconds, or less than 0.
         """
         params_sent = join_params(method, params, keywords)
         if cancel is not None or self.full:
+            check_timeout(timeout)
             return self._call_with_room(method, params_sent, timeout, cancel, meta)
         try:
             return self.start_call(method, params_sent, timeout, meta)
         except RpcError as error:
             return _raise(error)
+        except TypeError:
+            check_timeout(timeout)
+            raise
 
     async def _call_with_room(
         self,
@@ -195,7 +231,7 @@ class Peer:
         meta: dict[str, Any] | None,
     ) -> Any:
         if self.full:
-            timeout = await self._room_within(method, timeout, cancel)
+            timeout = await self.room.wait_within(method, timeout, joined(cancel))
         check_cancel(cancel)
         call = self.start_call(method, params, timeout, meta)
         if cancel is None:
@@ -215,17 +251,18 @@ class Peer:
         Raises:
             RpcError: It could not begin.
         """
-        now = self.now()
-        if serving.get() is not None:
-            timeout, meta = inherit(now, timeout, meta)
-        if timeout is not None and timeout <= 0:
-            raise expired(method)
+        clock, begin = self.now, self._begin_call  # to call an attribute at once takes longer
+        now = clock()
+        if raw_bounds() is not None:
+            return self._start_bounded_call(method, params, timeout, meta)
+        if timeout is not None and not timeout > 0:  # so is NaN
+            raise no_time(method, timeout)
         output = self._output
         queued = output.size
         try:
-            msgid = self._begin_call(method, params, now, timeout=timeout, meta=meta)
+            msgid = begin(method, params, now, timeout, meta)
         except LocalProtocolError as error:
-            raise self._refusal(error) from error
+            raise self.refusal(error) from error
         statistics = self._called.get(method)
         if statistics is None:
             statistics = self.statistics.of(method)
@@ -238,6 +275,23 @@ class Peer:
             link.wake()
         return call
 
+    def _start_bounded_call(
+        self, method: str, params: Params, timeout: float | None, meta: dict[str, Any] | None
+    ) -> Call:
+        """Begin a call with what it inherits from what bounds the running code."""
+        timeout, meta = inherit(self.now(), timeout, meta)
+        token = joined(None)
+        check_cancel(token)
+        token_of_bounds = enter_bounds(None)
+        try:
+            call = self.start_call(method, params, timeout, meta)
+        finally:
+            leave_bounds(token_of_bounds)
+        if token is None or self.loop is None:  # a blocking client has a token for it already
+            return call
+        bound = self.calls[call.msgid] = BoundCall(self, call, token)
+        return bound
+
     def check_takes_meta(self, method: str) -> None:
         """Make sure that the peer would be told the meta of a call.
 
@@ -247,7 +301,7 @@ class Peer:
         if self.session.peer is None:
             reason = f"the peer has not announced the extensions; {method} needs meta, which it would not get"
             missing = ExtensionsMissing(reason)
-            raise self._refusal(missing) from missing
+            raise self.refusal(missing) from missing
 
     def notify(
         self, method: str, /, *params: Any, meta: dict[str, Any] | None = None, **keywords: Any
@@ -265,7 +319,7 @@ class Peer:
         try:
             self.session.notify(method, params, meta=meta)
         except LocalProtocolError as error:
-            raise self._refusal(error) from error
+            raise self.refusal(error) from error
         self.statistics.of(method).notifications += 1
         self.wake()
 
@@ -280,7 +334,8 @@ class Peer:
         **keywords: Any,
     ) -> StreamCall:
         """Begin a call with stream items at once; see `StreamCall`."""
-        check_cancel(cancel)
+        check_timeout(timeout)
+        check_cancel(joined(cancel))
         stream = StreamCall(method, join_params(method, params, keywords), timeout, cancel, meta)
         self.start_stream(stream)
         return stream
@@ -291,22 +346,7 @@ class Peer:
         Raises:
             RpcError: It could not begin.
         """
-        now = self.now()
-        timeout, meta = inherit(now, stream.timeout, stream.meta)
-        if timeout is not None and timeout <= 0:
-            raise expired(stream.method)
-        queued = self._output.size
-        try:
-            msgid = self.session.call(
-                stream.method, stream.params, now, timeout=timeout, meta=meta, flow=Flow.BOTH
-            )
-        except LocalProtocolError as error:
-            raise self._refusal(error) from error
-        self._streams[msgid] = stream
-        statistics = self.statistics.of(stream.method)
-        statistics.bytes_out += self._output.size - queued
-        stream.began(self, msgid, statistics)
-        self._readers[msgid] = stream.items
+        self._streams.begin(stream)
         self.wake()
 
     # -- what calls and streams ask for -------------------------------------------------------------
@@ -314,45 +354,14 @@ class Peer:
     @property
     def full(self) -> bool:
         """Whether new calls should wait: too many are in flight, or too much is queued."""
-        return len(self.calls) + len(self._streams) >= self.max_calls or self.congested
-
-    @property
-    def flushing(self) -> bool:
-        """Whether the transport takes what is queued, so that there is room after this turn."""
-        return self.link is not None and not self.link.unsent and self.session.queued > self.high_water
-
-    async def room(self, cancel: CancelToken | None = None) -> None:
-        """Wait until the peer can be called, or takes no calls any more.
-
-        Raises:
-            RpcError: The token was cancelled first.
-        """
-        while self.full and not self.session.refuses_calls:
-            if self.flushing:
-                await asyncio.sleep(0)  # the end of this turn makes room
-                self._measure()
-            else:
-                await await_room([self.waiting], Waiter(asyncio.get_running_loop()), cancel)
-
-    async def _room_within(
-        self, method: str, timeout: float | None, cancel: CancelToken | None
-    ) -> float | None:
-        """Wait for room; returns what is left of the timeout."""
-        started = self.now()
-        timeout, _ = inherit(started, timeout, None)
-        try:
-            async with asyncio.timeout(timeout):
-                await self.room(cancel)
-        except TimeoutError:
-            raise expired(method) from None
-        return None if timeout is None else timeout - (self.now() - started)
+        return len(self.calls) + len(self._streams.running) >= self.max_calls or self.congested
 
     def forget(self, msgid: int) -> None:
         """Nobody waits for a call any more: cancel it at the peer."""
         call = self.calls.pop(msgid, None)
         if call is not None:
             self.count_end(call.statistics, self.now() - call.started, StatusCode.CANCELLED)
-        self._take_stream(msgid)
+        self._streams.take(msgid)
         self.session.cancel(msgid)
         self._admit(direct=False)
         self.wake()
@@ -369,6 +378,8 @@ class Peer:
 
     def may_send(self, msgid: int) -> bool:
         """Whether an item can be sent on a call's stream now."""
+        if self.session.never_waits:
+            return True
         return self.session.credit(msgid) > 0 and self.session.queued <= min(SEND_UP_TO, self.high_water)
 
     def send_item(self, msgid: int, item: Any) -> int:
@@ -376,7 +387,7 @@ class Peer:
         try:
             size = self.session.send_item(msgid, item)
         except LocalProtocolError as error:
-            raise self._refusal(error) from error
+            raise self.refusal(error) from error
         link = self.link
         if link is not None and not link.woken:
             link.wake()
@@ -407,7 +418,8 @@ class Peer:
         self.wake()
 
     def abort(self) -> None:
-        """End the connection at once."""
+        """End the connection at once, or as soon as it is made."""
+        self._unwanted = True
         if self.link is not None:
             self.link.abort()
 
@@ -416,7 +428,10 @@ class Peer:
     def on_ready(self, link: Link[RpcEvent]) -> None:
         """The connection is made."""
         self.link = link
-        self._owner.peer_ready(self)
+        if self._unwanted:
+            link.abort()
+        elif self.arrival.complete:
+            self._owner.peer_ready(self)
 
     def on_events(self, events: list[RpcEvent]) -> None:
         """The machine has something to say."""
@@ -437,7 +452,7 @@ class Peer:
                         self._tell_slow(statistics, seconds)
                     call.answered(event.result, direct)  # type: ignore[union-attr]
                 else:
-                    self._on_stream_result(event, direct)  # type: ignore[arg-type]
+                    self._streams.on_result(event, direct)  # type: ignore[arg-type]
             elif kind is RequestReceived:
                 serve(event)  # type: ignore[arg-type]
             elif kind is ItemReceived and event.msgid in readers:  # type: ignore[union-attr]
@@ -452,10 +467,10 @@ class Peer:
         if self._uncounted >= COLLECT:
             self._uncounted = 0
             self.statistics.count_collected()
-        if self.congested or self.waiting:
+        if self.congested or self._waiting:
             self._admit(direct=direct)
         if not self._answered and self.session.peer is None:
-            self._answered = any(map(_is_answer, events))
+            self._answered = any(map(is_answer, events))
         link = self.link
         if link is not None and not link.woken:
             link.wake()
@@ -466,15 +481,14 @@ class Peer:
     def on_writable(self) -> None:
         """What was queued has gone: whoever waited may go on."""
         self._admit(direct=False)
-        for stream in self._streams.values():
-            stream.wake(direct=False)
+        self._streams.wake()
         self._serving.wake()
 
     def on_closed(self, error: Exception | None) -> None:
         """The connection has ended. The session has failed what was in flight."""
         self._serving.cancel_all()
         self._admit(direct=False)
-        self._owner.peer_closed(self, error)
+        self._owner.peer_closed(self, error or self.failure)
 
     # -- events ------------------------------------------------------------------------------------
 
@@ -488,19 +502,9 @@ class Peer:
             call.statistics.bytes_in += event.size
             call.finish(None, error, direct=direct)
             return
-        stream = self._take_stream(event.msgid)
+        stream = self._streams.take(event.msgid)
         if stream is not None:
             stream.failed(error, direct=direct)
-
-    def _on_stream_result(self, event: ResponseReceived, direct: bool) -> None:
-        stream = self._take_stream(event.msgid)
-        if stream is not None:
-            stream.statistics.bytes_in += event.size
-            stream.ended(event.result, None, direct=direct)
-
-    def _take_stream(self, msgid: int) -> StreamCall | None:
-        self._readers.pop(msgid, None)
-        return self._streams.pop(msgid, None)
 
     def _wake_readers(self, *, direct: bool) -> None:
         """Let those go on whose items have come."""
@@ -512,12 +516,7 @@ class Peer:
         """An item was lost, and so is its call: to go on would look as if it had not been sent."""
         self.session.consumed(event.msgid, event.size)
         reason = f"a stream item cannot be read: {event.reason}"
-        stream = self._streams.get(event.msgid)
-        if stream is not None:
-            stream.statistics.bytes_in += event.size
-            self.forget(event.msgid)
-            stream.ended(None, RpcError(StatusCode.INTERNAL, reason), direct=direct)
-        else:
+        if not self._streams.on_item_unreadable(event, reason, direct):
             self._serving.end(event.msgid, StatusCode.INVALID_ARGUMENT, reason)
 
     def _on_notification_unreadable(self, event: NotificationUnreadable, direct: bool) -> None:
@@ -525,7 +524,7 @@ class Peer:
         self._owner.method_failed(self, event.method, RemoteProtocolError(reason))
 
     def _on_credit(self, event: CreditGranted, direct: bool) -> None:
-        stream = self._streams.get(event.msgid)
+        stream = self._streams.running.get(event.msgid)
         if stream is not None:
             stream.wake(direct=direct)
         else:
@@ -540,17 +539,30 @@ class Peer:
 
     def _on_connection_failed(self, event: ConnectionFailed, direct: bool) -> None:
         self._serving.cancel_all()
+        self.failure = event.error
+        if isinstance(event.error, TlsTruncated | TlsHandshakeAbandoned):
+            return  # it has gone: nothing that somebody should look into
         self._owner.method_failed(self, "", event.error)
+
+    def _on_proxy_header(self, event: ProxyHeaderReceived, direct: bool) -> None:
+        self.arrival.on_proxy_header(event)
+        if self.link is not None and event.header.source is not None:
+            self.link.peer_address = str(event.header.source)
+        if self.arrival.complete:
+            self._owner.peer_ready(self)
+
+    def _on_tls_established(self, event: TlsEstablished, direct: bool) -> None:
+        self.arrival.on_tls_established(event)
+        if self.arrival.complete:
+            self._owner.peer_ready(self)
 
     def _admit(self, *, direct: bool) -> None:
         """Let waiting callers go on, as many as there is room for."""
-        self._measure()
-        for _ in range(len(self.waiting)):
-            if not self.waiting or (self.full and not self.session.refuses_calls):
-                return  # whoever was resumed may have let others go on
-            self.waiting.popitem(last=False)[0].finish(None, None, direct=direct)
+        self.measure_output()
+        self.room.admit(direct=direct)
 
-    def _measure(self) -> None:
+    def measure_output(self) -> None:
+        """See whether new calls have to wait for what is queued."""
         self.congested = self.session.queued > self.high_water
 
     def wake(self) -> None:
@@ -558,19 +570,11 @@ class Peer:
         if self.link is not None:
             self.link.wake()
 
-    def _refusal(self, error: LocalProtocolError) -> RpcError:
+    def refusal(self, error: LocalProtocolError) -> RpcError:
         """Say in terms of a call why the session refused a command."""
-        session = self.session
-        if session.refuses_calls:
-            return RpcError(StatusCode.UNAVAILABLE, session.refuses_calls, maybe_executed=False)
-        code = StatusCode.INTERNAL
-        at_a_limit = error.__cause__ is None and "max_" in str(error)  # not of what cannot be encoded
-        if isinstance(error, OversizedMessage) or at_a_limit:
-            code = StatusCode.RESOURCE_EXHAUSTED
-        elif isinstance(error, ExtensionsMissing):  # a peer that has answered a call says hello no more
-            known = self._answered or session.peer is not None
-            code = StatusCode.UNIMPLEMENTED if known else StatusCode.UNAVAILABLE
-        return RpcError(code, str(error), maybe_executed=False)
+        if self.session.never_waits:
+            self.wake()  # it may have been for a slow peer, which is disconnected
+        return refusal(self.session, error, answered=self._answered)
 
 
 _HANDLERS: dict[type, Callable[[Peer, Any, bool], None]] = {
@@ -588,15 +592,11 @@ _HANDLERS: dict[type, Callable[[Peer, Any, bool], None]] = {
     NotificationUnreadable: Peer._on_notification_unreadable,
     ItemUnreadable: Peer._on_item_unreadable,
     ConnectionFailed: Peer._on_connection_failed,
+    ProxyHeaderReceived: Peer._on_proxy_header,
+    TlsEstablished: Peer._on_tls_established,
+    TlsSessionReceived: lambda peer, event, direct: peer.arrival.on_tls_session(event),
 }
 """What becomes of events that are not among the frequent ones; one table for all peers."""
-
-
-def _is_answer(event: RpcEvent) -> bool:
-    """Whether an event is the peer's answer to a call, and not the session's own verdict."""
-    if isinstance(event, CallFailed):
-        return event.code is not StatusCode.DEADLINE_EXCEEDED and event.code is not StatusCode.UNAVAILABLE
-    return isinstance(event, ResponseReceived)
 
 
 async def _raise(error: RpcError) -> Any:

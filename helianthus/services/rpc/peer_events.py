@@ -81,11 +81,11 @@ class PeerEvents:
         for callback in self._on_disconnect:
             self._tell(callback, peer, error)
 
-    def tell_failed(self, peer: Peer, method: str, error: Exception) -> None:
-        """A method failed, or a peer broke the rules."""
+    def tell_failed(self, peer: Peer, method: str, error: Exception, *, log: bool = True) -> None:
+        """A method failed, or a peer broke the rules; without a callback that is logged, if it is to be."""
         for callback in self._on_error:
             self._tell(callback, peer, method, error)
-        if not self._on_error:
+        if log and not self._on_error:
             _log.error("%s: %s failed", peer.address, method or "the connection", exc_info=error)
 
     def tell_slow(self, peer: Peer, method: str, seconds: float) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from ..cancel import CancelToken
 from .before_call import join_params
 from .call_policy import CallPolicy
-from .cancel import CancelToken
 from .proxy import ServiceProxy, proxy_of
 from .stream import StreamCall
 

@@ -20,7 +20,7 @@ class Racer:
         driver: Looks the names up and keeps the time.
         addresses: Names and addresses.
         delay: Seconds between two attempts; see `Race`.
-        connect: Begins an attempt.
+        connect: Begins an attempt; takes an address, and that of `addresses` which stands for it.
         abort: Ends one.
         won: Told of the first that has connected; all others are being ended.
         failed: Told why nothing has connected.
@@ -31,7 +31,7 @@ class Racer:
         driver: Driver,
         addresses: Iterable[Address],
         delay: float,
-        connect: Callable[[Address], Peer],
+        connect: Callable[[Address, Address], Peer],
         abort: Callable[[Peer], None],
         won: Callable[[Peer, Address], None],
         failed: Callable[[str], None],
@@ -41,12 +41,13 @@ class Racer:
         self._abort = abort
         self._won = won
         self._failed = failed
-        names = list(addresses)
-        self._race: Race[Address] = Race(len(names), delay)
+        self._names = list(addresses)
+        self._named: dict[Address, Address] = {}  # what was found, and of which name
+        self._race: Race[Address] = Race(len(self._names), delay)
         self._attempts: dict[int, Peer] = {}
         self._ids: dict[Peer, int] = {}
         self._timer: Timer | None = None
-        for lookup, name in enumerate(names):
+        for lookup, name in enumerate(self._names):
             driver.resolve(name, functools.partial(self._resolved, lookup))
 
     def knows(self, peer: Peer) -> bool:
@@ -75,6 +76,8 @@ class Racer:
         if error is not None:
             self._race.lookup_failed(lookup, error, now)
         else:
+            for candidate in found or ():
+                self._named.setdefault(candidate, self._names[lookup])
             self._race.candidates_found(lookup, found or (), now)
         self._carry_out()
 
@@ -86,7 +89,7 @@ class Racer:
     def _carry_out(self) -> None:
         for event in self._race.take_events():
             if isinstance(event, StartAttempt):
-                peer = self._connect(event.candidate)
+                peer = self._connect(event.candidate, self._named[event.candidate])
                 self._attempts[event.id] = peer
                 self._ids[peer] = event.id
             elif isinstance(event, AbortAttempt):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
+from ...drivers.unix_socket import PeerCredentials
 from ...protocols.policies import Rate, TokenBuckets
 from ...protocols.rpc import StatusCode
 from .errors import NotRun
@@ -20,6 +21,16 @@ def by_method(request: Request) -> Hashable:
     return request.method
 
 
+def by_host(request: Request) -> Hashable:
+    """Each IP address has a bucket, however many connections it makes; a Unix-domain peer its user."""
+    address = request.peer.address if request.peer is not None else ""
+    credentials = PeerCredentials.parse(address)
+    if credentials is not None:
+        return credentials.uid
+    host, _, port = address.rpartition(":")
+    return host if port.isdecimal() else address
+
+
 class RateLimit(Middleware):
     """Answers calls beyond a rate with RESOURCE_EXHAUSTED, and says when to try again.
 
@@ -27,7 +38,7 @@ class RateLimit(Middleware):
 
     Args:
         rate: How often each key may call.
-        key: Gives the key of a request, such as `by_peer` and `by_method`.
+        key: Gives the key of a request, such as `by_peer`, `by_host` and `by_method`.
         max_keys: How many are remembered.
     """
 

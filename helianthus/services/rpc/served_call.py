@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
 from ...protocols.rpc import Flow, NotificationReceived, RequestReceived
-from .context import CallContext
-from .errors import error_of, is_fault
+from ..scope import enter_bounds, leave_bounds
+from .errors import error_of
 from .middleware import Chain, Request, Response
 
 if TYPE_CHECKING:
@@ -20,36 +20,45 @@ if TYPE_CHECKING:
     from .serving import Serving
 
 
-def run_through(
-    method: ServedMethod, chain: Chain, request: Request, report: Callable[[Exception], None]
-) -> Any:
-    """Run a simple method with its middleware, all at once.
-
-    Args:
-        method: What to run.
-        chain: Its middleware.
-        request: As it came.
-        report: Told of what method and middleware let out besides `RpcError`.
+def run_through(serving: Serving, method: ServedMethod, chain: Chain, event: RequestReceived) -> Any:
+    """Run a simple method with its middleware, all at once; gives its result.
 
     Raises:
         RpcError: What the caller is to be told in place of a result.
     """
+    peer = serving.peer
+    now = peer.now
+    request = Request(
+        event.method,
+        event.params,
+        event.meta or {},
+        now(),
+        event.deadline,
+        peer,
+        event.flow,
+        False,
+        peer.identity,
+    )
     entered, response = chain.enter(request)
-    peer = request.peer
-    assert peer is not None
     if response is None:
-        context = CallContext(request.method, peer, request.deadline, request.meta, request.identity)
         try:
-            response = Response(method.run_now(request.params, context))
+            params, check = request.params, method.check
+            check(params)
+            token = enter_bounds(request)
+            try:
+                response = Response(
+                    method.function(*params) if params.__class__ is list else method.call_by_name(params)
+                )
+            finally:
+                leave_bounds(token)
         except Exception as failure:  # noqa: BLE001 - it becomes the answer
-            if is_fault(failure):
-                report(failure)
-            response = Response(error=error_of(request.method, failure))
-    response.elapsed = peer.now() - request.started
+            serving.report(event.msgid, event.method, failure)
+            response = Response(error=error_of(event.method, failure))
+    response.elapsed = now() - request.started
     try:
         chain.leave(entered, request, response)
     except Exception as failure:  # noqa: BLE001 - the answer says so, too
-        report(failure)
+        serving.report(event.msgid, event.method, failure)
     if response.error is not None:
         raise response.error
     return response.result

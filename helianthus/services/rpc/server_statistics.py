@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from ...drivers.link_statistics import LinkStatistics
 from ...protocols.rpc import StatisticsTable
 
 
@@ -16,10 +17,18 @@ class PeerStatistics:
     Attributes:
         address: Of the peer, as `host:port`.
         methods: What the peer has called, by method.
+        transport: Bytes, stalls and dropped messages of its connection.
     """
 
     address: str
     methods: StatisticsTable
+    transport: LinkStatistics = attrs.Factory(LinkStatistics)
+
+    def summary(self) -> dict[str, Any]:
+        """The same in plain values."""
+        transport = attrs.asdict(self.transport)
+        del transport["links"]
+        return {"address": self.address, "methods": self.methods.summary(), "transport": transport}
 
 
 @attrs.define
@@ -38,5 +47,5 @@ class ServerStatistics:
         """The same in plain values, as `node.stats` gives them."""
         return {
             "methods": self.methods.summary(),
-            "peers": [{"address": peer.address, "methods": peer.methods.summary()} for peer in self.peers],
+            "peers": [peer.summary() for peer in self.peers],
         }

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, overload
 
 from ...protocols.rpc import Flow, TypeRegistry
-from .context import CallContext, serving
+from .context import CallContext
 from .middleware import Middleware, chain_for
 from .signature import Signature, annotations_of
 from .stream_types import STREAM_TYPES
@@ -139,15 +139,6 @@ class ServedMethod:
         if self.items is None and self.context is None:
             return params, {}
         return [], self.signature.by_name(params)
-
-    def run_now(self, params: Any, context: CallContext) -> Any:
-        """Check the parameters of a simple method, and call it."""
-        self.check(params)
-        token = serving.set(context)
-        try:
-            return self.function(*params) if params.__class__ is list else self.call_by_name(params)
-        finally:
-            serving.reset(token)
 
     def call_by_name(self, params: Any) -> Any:
         """Call a method that needs nothing but what the caller gave by keyword."""

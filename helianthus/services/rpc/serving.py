@@ -30,19 +30,22 @@ from ...protocols.rpc import (
     StatusCode,
     StreamEnded,
 )
-from .context import CallContext, plain, serving
+from ..scope import enter_bounds, leave_bounds
+from ..waiter import Waiter
+from .context import CallContext
 from .errors import NotRun, RpcError, encodable, error_of, is_fault
 from .gate import IDEMPOTENCY_KEY, Gate
 from .items import IncomingItems, OutgoingItems
-from .middleware import Request, Response
+from .middleware import Response
 from .served_call import ServedCall, run_through
 from .served_counting import ServedCounting
 from .service import Kind, ServedMethod
-from .waiter import Waiter
 
 if TYPE_CHECKING:
     from .peer import Peer
     from .peer_owner import PeerOwner
+
+_UNARY = Flow.UNARY  # an attribute of an enum costs more to look up than a global name
 
 
 class _Run:
@@ -104,15 +107,17 @@ class Serving:
 
     # -- events -----------------------------------------------------------------------------------
 
-    def serve(self, event: RequestReceived) -> None:
-        """Run a request's method, as soon as there is room for its answer."""
-        if (self._held or self._output.size > self._high_water) and event.flow is Flow.UNARY:
-            self._hold(event)
-        else:
-            self._serve_now(event)
+    def serve(self, event: RequestReceived, has_room: bool = False) -> None:
+        """Run a request's method, as soon as there is room for its answer.
 
-    def _serve_now(self, event: RequestReceived) -> None:
-        msgid, counting = event.msgid, self.counting
+        Args:
+            event: The request.
+            has_room: Whether its turn has come, and with it its room.
+        """
+        if (self._held or self._output.size > self._high_water) and event.flow is _UNARY and not has_room:
+            self._hold(event)
+            return
+        counting = self.counting
         known = self._known.get(event.method)
         method, statistics = known if known is not None else self._find(event.method)
         try:
@@ -120,12 +125,12 @@ class Serving:
             if method is not None and method.simple and (meta is None or IDEMPOTENCY_KEY not in meta):
                 if statistics is not counting.burst:
                     counting.begin_burst(statistics, event.method)
-                if meta is not None or method.chain is not None:
-                    result = self._run_simple(event, method)
+                if (chain := method.chain) is not None:
+                    result = run_through(self, method, chain, event)
                 else:
-                    params = event.params
-                    method.check(params)
-                    token = plain.set((self.peer, event.method))
+                    params, check = event.params, method.check
+                    check(params)
+                    token = enter_bounds((self.peer, event))
                     try:
                         result = (
                             method.function(*params)
@@ -133,40 +138,17 @@ class Serving:
                             else method.call_by_name(params)
                         )
                     finally:
-                        plain.reset(token)
-                self._respond(msgid, result)
+                        leave_bounds(token)
+                respond = self._respond
+                respond(event.msgid, result)
                 counting.burst_calls += 1
             else:
-                counting.count_later(msgid, event.method, statistics)
+                counting.count_later(event.msgid, event.method, statistics)
                 self._begin(event, method)
         except Exception as error:  # noqa: BLE001 - every request is answered
-            if msgid not in counting.begun:
-                counting.count_later(msgid, event.method, statistics)
-            self._answer_failure(msgid, event.method, error)
-
-    def _run_simple(self, event: RequestReceived, method: ServedMethod) -> Any:
-        """Run a plain function that has a deadline, metadata or middleware; gives its result."""
-        peer, meta = self.peer, event.meta or {}
-        if method.chain is None:
-            return method.run_now(
-                event.params, CallContext(event.method, peer, event.deadline, meta, peer.identity)
-            )
-        request = Request(
-            event.method,
-            event.params,
-            meta,
-            self._now(),
-            event.deadline,
-            peer,
-            event.flow,
-            False,
-            peer.identity,
-        )
-
-        def report(failure: Exception) -> None:
-            self.report(event.msgid, event.method, failure)
-
-        return run_through(method, method.chain, request, report)
+            if event.msgid not in counting.begun:
+                counting.count_later(event.msgid, event.method, statistics)
+            self._answer_failure(event.msgid, event.method, error)
 
     def _find(self, name: str) -> tuple[ServedMethod | None, CallStatistics]:
         """Look up what the peer calls for the first time."""
@@ -286,7 +268,7 @@ class Serving:
     def _resume_later(self) -> None:
         """Look again when the transport has taken something."""
         link = self.peer.link
-        if not self._resume_due and link is not None and not link.unsent:  # else `wake` is called
+        if not self._resume_due and link is not None and not link.clogged:  # else `wake` is called
             self._resume_due = True
             self.peer.post(self._resume)
 
@@ -299,7 +281,7 @@ class Serving:
             if isinstance(waiting, Waiter):
                 waiting.finish(None, None, direct=asyncio.current_task(self.peer.loop) is None)
             elif session.awaits_answer(waiting.msgid):
-                self._serve_now(waiting)
+                self.serve(waiting, True)
         self.counting.end_burst()
         if held:
             self._resume_later()
@@ -360,11 +342,11 @@ class Serving:
         if method.context is not None:
             named[method.context] = context
         if method.kind is Kind.FUNCTION and (call is None or not method.takes_time):
-            token = serving.set(context)
+            token = enter_bounds(context)
             try:
                 result = method.function(*positional, **named)
             finally:
-                serving.reset(token)
+                leave_bounds(token)
             if call is not None:
                 call.finish(Response(result))
             elif msgid is not None:
@@ -399,7 +381,7 @@ class Serving:
         if method.kind is Kind.STREAM and msgid is not None:
             run.outgoing = OutgoingItems(self.peer, msgid)
         scope = contextvars.copy_context()
-        scope.run(serving.set, context)
+        scope.run(enter_bounds, context)
         body = self._run(run, msgid, method, positional, named)
         task = loop.create_task(body, context=scope)
         if not task.done():

@@ -6,11 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...protocols.rpc import CallStatistics, Params, StatusCode
-from .cancel import CancelToken
+from ..cancel import CancelToken
+from ..scope import joined
+from ..waiter import Waiter
 from .errors import RpcError
 from .items import IncomingItems, OutgoingItems
 from .middleware import Response
-from .waiter import Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -61,7 +62,7 @@ class StreamCall:
         self.outgoing: OutgoingItems
         self.statistics: CallStatistics
         self._started = 0.0
-        self.cancel_token = cancel
+        self.cancel_token = joined(cancel)
         self.through = through
         """The middleware that it goes through, or None."""
         self.policy = policy

@@ -6,9 +6,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from helianthus.protocols.rpc.deadlines import Deadlines
+from helianthus.protocols.policies.deadline_heap import DeadlineHeap
 
-msgids = st.integers(0, 5)
+tickets = st.integers(0, 5)
 times = st.integers(0, 20).map(float)
 
 
@@ -17,25 +17,25 @@ class AgainstADict(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.deadlines = Deadlines()
+        self.deadlines = DeadlineHeap()
         self.model: dict[int, float] = {}
 
-    @rule(msgid=msgids, when=times)
-    def add(self, msgid: int, when: float) -> None:
-        self.deadlines.add(msgid, when)
-        self.model[msgid] = when
+    @rule(ticket=tickets, when=times)
+    def add(self, ticket: int, when: float) -> None:
+        self.deadlines.add(ticket, when)
+        self.model[ticket] = when
 
-    @rule(msgid=msgids)
-    def discard(self, msgid: int) -> None:
-        self.deadlines.discard(msgid)
-        self.model.pop(msgid, None)
+    @rule(ticket=tickets)
+    def discard(self, ticket: int) -> None:
+        self.deadlines.discard(ticket)
+        self.model.pop(ticket, None)
 
     @rule(now=times)
     def pop_due(self, now: float) -> None:
-        due = sorted((when, msgid) for msgid, when in self.model.items() if when <= now)
-        assert self.deadlines.pop_due(now) == [msgid for _, msgid in due]
-        for _, msgid in due:
-            del self.model[msgid]
+        due = sorted((when, ticket) for ticket, when in self.model.items() if when <= now)
+        assert self.deadlines.pop_due(now) == [ticket for _, ticket in due]
+        for _, ticket in due:
+            del self.model[ticket]
 
     @rule()
     def clear(self) -> None:
@@ -54,23 +54,23 @@ TestAgainstADict.settings = settings(deadline=None, max_examples=60, stateful_st
 
 def test_deadlines_that_are_discarded_do_not_pile_up() -> None:
     """A call per microsecond with a deadline in an hour must not fill an hour's worth of memory."""
-    deadlines = Deadlines()
-    for msgid in range(10_000):
-        deadlines.add(msgid, 3600.0 - msgid * 0.01)
-        if msgid >= 10:
-            deadlines.discard(msgid - 10)
+    deadlines = DeadlineHeap()
+    for ticket in range(10_000):
+        deadlines.add(ticket, 3600.0 - ticket * 0.01)
+        if ticket >= 10:
+            deadlines.discard(ticket - 10)
         assert len(deadlines._heap) <= 64 + 2 * 11 + 1
     assert deadlines.pop_due(3600.0) == list(range(9_999, 9_989, -1))
 
 
 def test_the_heap_stays_in_order_when_it_is_rebuilt() -> None:
-    deadlines = Deadlines()
-    for msgid in range(100):
-        deadlines.add(msgid, float(msgid * 37 % 101))
-    for msgid in range(0, 100, 2):
-        deadlines.discard(msgid)
-    for msgid in range(1000, 1300):  # which rebuilds the heap, whose live entries then stand first
-        deadlines.add(msgid, 500.0)
-        deadlines.discard(msgid)
+    deadlines = DeadlineHeap()
+    for ticket in range(100):
+        deadlines.add(ticket, float(ticket * 37 % 101))
+    for ticket in range(0, 100, 2):
+        deadlines.discard(ticket)
+    for ticket in range(1000, 1300):  # which rebuilds the heap, whose live entries then stand first
+        deadlines.add(ticket, 500.0)
+        deadlines.discard(ticket)
     due = deadlines.pop_due(1000.0)
-    assert due == sorted(range(1, 100, 2), key=lambda msgid: msgid * 37 % 101)
+    assert due == sorted(range(1, 100, 2), key=lambda ticket: ticket * 37 % 101)

@@ -1,0 +1,1 @@
+"""Echo servers over UDP; all are loaded by `datagram_load.c`."""
