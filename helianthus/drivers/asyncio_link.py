@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from ..protocols.machine import Buffer, StreamMachine
 from .address import Address
 from .base import LinkHandler
-from .errors import ConnectionRefused, ConnectionReset, TransportError, from_os_error
-from .names import Candidate, host_text, literal_candidate
+from .connect_attempt import meets_itself, refused
+from .errors import ConnectionReset, TransportError, from_os_error
+from .names import Candidate, literal_candidate
 from .pump import Link
 from .resetting import reset_when_closed
-from .socket_link import address_text
+from .socket_link import address_text, keep_alive
 from .unix_socket import Patience, is_unix, try_to_connect, unix_name, unix_text
 
 if TYPE_CHECKING:
@@ -93,8 +94,6 @@ class AsyncioLink(Link[E], asyncio.Protocol):
             self._ready(unix_text(local or ""), self.peer_address)
         elif not local or not peer:
             self._lost(ConnectionReset("the peer has gone already", address=self.peer_address))
-        elif local == peer:  # TCP let a connection to a free local port meet itself
-            self._lost(ConnectionRefused("nobody listens there", address=address_text(peer)))
         else:
             self._ready(address_text(local), address_text(peer))
 
@@ -213,8 +212,8 @@ async def connect(loop: AbstractEventLoop, address: Address, link: AsyncioLink[A
         failure: OSError = TransportError("the name has no address")
         for family, sockaddr in candidates:
             try:
-                host = host_text(sockaddr)
-                await loop.create_connection(lambda: link, host, sockaddr[1], family=family)
+                sock = await _connect_tcp(loop, family, sockaddr)
+                await loop.create_connection(lambda: link, sock=sock)
                 return
             except OSError as error:
                 failure = error
@@ -226,6 +225,21 @@ async def connect(loop: AbstractEventLoop, address: Address, link: AsyncioLink[A
         raise
     except Exception as error:  # noqa: BLE001 - nobody awaits this
         link.failed(error)
+
+
+async def _connect_tcp(loop: AbstractEventLoop, family: socket.AddressFamily, sockaddr: Any) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, sockaddr)
+        if meets_itself(sock):
+            raise refused()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        keep_alive(sock)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 async def _connect_unix(address: Address) -> socket.socket:

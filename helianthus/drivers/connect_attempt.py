@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from abc import ABC, abstractmethod
 from collections import deque
@@ -71,3 +72,20 @@ class ConnectAttempt(ABC, Generic[D, L]):
                 self._error = error
         if not link.closed:
             link.failed_to_connect(from_os_error(self._error, str(self._address)))
+
+
+def refused() -> OSError:
+    """What systems say where nobody listens, for a connection that met itself."""
+    return OSError(errno.ECONNREFUSED, "nobody listens there")
+
+
+def meets_itself(sock: socket.socket) -> bool:
+    """Whether both ends of a new connection are one.
+
+    The system chooses a port for the connecting end. Where that is the very one that it connects to,
+    on this machine and with nobody listening, TCP takes it for a simultaneous open (RFC 9293, 3.5).
+    """
+    try:
+        return bool(sock.getsockname() == sock.getpeername())
+    except OSError:
+        return False  # the peer has gone already, as the link will find

@@ -6,7 +6,7 @@ import contextlib
 import socket
 from typing import TYPE_CHECKING, Any
 
-from .connect_attempt import ConnectAttempt
+from .connect_attempt import ConnectAttempt, meets_itself, refused
 from .errors import TransportError
 from .iocp_link import IocpLink
 from .overlapped import by_length, kernel, new_operation
@@ -53,8 +53,10 @@ class IocpConnector(ConnectAttempt["IocpDriver", IocpLink[Any]]):
         if error is None:
             with contextlib.suppress(OSError):  # it has been reset since, which the link will find
                 sock.setsockopt(socket.SOL_SOCKET, kernel.SO_UPDATE_CONNECT_CONTEXT, 0)
-            self._link.open_on(sock, address_text(sockaddr))
-            return
+            if not meets_itself(sock):
+                self._link.open_on(sock, address_text(sockaddr))
+                return
+            error = refused()
         self._link.connecting_on(None)
         sock.close()
         self._failed(error)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..protocols.machine import Buffer, StreamMachine
 from .base import LinkHandler
-from .errors import ConnectionRefused, ConnectionReset, FileTooShort, from_os_error
+from .errors import ConnectionReset, FileTooShort, from_os_error
 from .file_transfer import NOT_DIRECT, WOULD_BLOCK
 from .native import READ
 from .overlapped import Overlapped, file_handle, new_operation
@@ -107,9 +107,6 @@ class IocpLink(Link[E]):
                 peer = address_text(sock.getpeername())
         except OSError as error:
             self._lost(from_os_error(error, self.peer_address))
-            return
-        if local == peer:  # TCP let a connection to a free local port meet itself
-            self._lost(ConnectionRefused("nobody listens there", address=peer))
             return
         self._iocp.unread[self] = None  # reading begins even if a handler is interrupted now
         self._connected(local, peer)

@@ -17,9 +17,8 @@ import attrs
 from ..protocols.machine import Buffer, StreamMachine
 from .address import Address
 from .base import Accept, LinkHandler, Listener
-from .connect_attempt import ConnectAttempt
+from .connect_attempt import ConnectAttempt, meets_itself, refused
 from .errors import (
-    ConnectionRefused,
     ConnectionReset,
     TimedOut,
     TransportError,
@@ -131,9 +130,6 @@ class SocketLink(Link[E]):
                 local, peer = address_text(sock.getsockname()), address_text(sock.getpeername())
         except OSError as error:
             self._lost(self._why_not_opened(error))
-            return
-        if local == peer:  # TCP let a connection to a free local port meet itself
-            self._lost(ConnectionRefused("nobody listens there", address=peer))
             return
         self._reactor.connect_ended(self)
         self._connected(local, peer)
@@ -425,16 +421,22 @@ class Connector(ConnectAttempt["Reactor", SocketLink[Any]]):
         """The attempt has ended, one way or the other."""
         code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
-            self._driver.discard(self.sock)
-            self._link.connecting_on(None)
-            self._failed(OSError(code, os.strerror(code)))
+            self._give_up(OSError(code, os.strerror(code)))
         elif events & WRITE:
-            self._succeed()
-            self._link.ready(events & ~WRITE)  # the peer may have spoken already, in the same edge
+            self._succeed(events & ~WRITE)  # the peer may have spoken already, in the same edge
 
-    def _succeed(self) -> None:
+    def _succeed(self, events: int = 0) -> None:
+        if meets_itself(self.sock):
+            self._give_up(refused())
+            return
         self._driver.hand_over_watch(self._link)
         self._link.open_on(self.sock)
+        self._link.ready(events)
+
+    def _give_up(self, error: OSError) -> None:
+        self._driver.discard(self.sock)
+        self._link.connecting_on(None)
+        self._failed(error)
 
     def driver_closed(self) -> None:
         """The reactor is closing: so does the attempt."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -135,37 +137,42 @@ def test_a_name_that_cannot_be_resolved(platform: Platform, host: str) -> None:
     assert isinstance(handler.error, AddressNotAvailable)
 
 
+def names_have(platform: Platform, monkeypatch: pytest.MonkeyPatch, *addresses: Address) -> None:
+    """Let every name stand for these addresses; what looks like an address stands for itself."""
+
+    def found(host: str, port: int) -> list[object]:
+        meant = addresses if host.endswith(".example") else [Address(host, port)]
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address.host, address.port)) for address in meant
+        ]
+
+    async def getaddrinfo(_: object, host: str, port: int, **__: object) -> list[object]:
+        return found(host, port)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, port, *_, **__: found(host, port))
+    loop = getattr(platform.driver, "loop", None)
+    if loop is not None:
+        monkeypatch.setattr(type(loop), "getaddrinfo", getaddrinfo)
+
+
 def test_every_address_of_a_name_is_tried(socket_platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first address that answers wins; the last one's failure is what is told."""
     listener = socket_platform.driver.listen(socket_platform.address(), Accepting(EchoMachine))
     closed = nobody_listens(socket_platform)
 
-    def answers(*addresses: Address) -> None:
-        found = [
-            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address.host, address.port)) for address in addresses
-        ]
-
-        async def getaddrinfo(*_: object, **__: object) -> list[object]:
-            return list(found)
-
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: list(found))
-        loop = getattr(socket_platform.driver, "loop", None)
-        if loop is not None:
-            monkeypatch.setattr(type(loop), "getaddrinfo", getaddrinfo)
-
-    answers(closed, listener.address)
+    names_have(socket_platform, monkeypatch, closed, listener.address)
     machine, handler = TalkingMachine(b"x"), RecordingHandler()
     socket_platform.driver.connect(Address("two.example", 1), machine, handler)
     socket_platform.turn_until(lambda: machine.received == b"x")
 
-    answers(closed, closed)
+    names_have(socket_platform, monkeypatch, closed, closed)
     refused = RecordingHandler()
     socket_platform.driver.connect(Address("two.example", 1), TalkingMachine(), refused)
     socket_platform.turn_until(lambda: refused.closed)
     assert isinstance(refused.error, ConnectionRefused)
     assert refused.error.errno is not None
 
-    answers()
+    names_have(socket_platform, monkeypatch)
     nowhere = RecordingHandler()
     socket_platform.driver.connect(Address("none.example", 1), TalkingMachine(), nowhere)
     socket_platform.turn_until(lambda: nowhere.closed)
@@ -270,6 +277,58 @@ def test_no_link_to_itself(socket_platform: Platform) -> None:
         assert isinstance(handler.error, ConnectionRefused)
 
 
+class MeetsItself(socket.socket):
+    """Connects to a port of this machine from that very port."""
+
+    own: tuple[str, int]
+
+    def connect(self, address: Any) -> None:
+        self._take(address)
+        super().connect(address)
+
+    def connect_ex(self, address: Any) -> int:
+        self._take(address)
+        return super().connect_ex(address)
+
+    def _take(self, address: Any) -> None:
+        if address == self.own:
+            self.bind(address)
+
+
+def bind_local(own: tuple[str, int]) -> Callable[[int, int], None]:
+    """What binds a socket before Windows connects it: to the system's choice, but here to this one."""
+
+    def bind(descriptor: int, family: int) -> None:
+        sock = socket.socket(socket.AddressFamily(family), socket.SOCK_STREAM, fileno=descriptor)
+        try:
+            sock.bind(own)
+        finally:
+            sock.detach()
+
+    return bind
+
+
+def test_the_next_address_is_tried_after_meeting_itself(
+    socket_platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system may choose the very port that is connected to, where nobody listens."""
+    listener = socket_platform.driver.listen(
+        socket_platform.address(), Accepting(lambda: TalkingMachine(b"welcome"))
+    )
+    closed = nobody_listens(socket_platform)
+    names_have(socket_platform, monkeypatch, closed, listener.address)
+    monkeypatch.setattr(MeetsItself, "own", (closed.host, closed.port), raising=False)
+    monkeypatch.setattr(socket, "socket", MeetsItself)
+    if socket_platform.completes:
+        windows = importlib.import_module("_overlapped")
+        chosen = iter([bind_local(MeetsItself.own), windows.BindLocal])
+        monkeypatch.setattr(windows, "BindLocal", lambda *arguments: next(chosen)(*arguments))
+    machine = TalkingMachine()
+    socket_platform.driver.connect(Address("two.example", 1), machine, RecordingHandler())
+    socket_platform.turn_until(lambda: machine.received == b"welcome")
+    listener.close()
+
+
 def test_nodelay_is_set(socket_platform: Platform, peers: Peers) -> None:
     """Small frames are not held back by Nagle's algorithm."""
     listening, address = peers.listen()
@@ -280,9 +339,10 @@ def test_nodelay_is_set(socket_platform: Platform, peers: Peers) -> None:
     peers.accept(listening)
 
 
-def test_a_listener_finds_peers_that_have_vanished(socket_platform: Platform) -> None:
+def test_peers_that_have_vanished_are_found(socket_platform: Platform) -> None:
     """The system is asked to, because not every protocol has pings of its own."""
     client, server = pair(socket_platform, TalkingMachine(), TalkingMachine())
+    assert socket_of(client.link).getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     assert socket_of(server.link).getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     client.link.abort()
     server.link.abort()
