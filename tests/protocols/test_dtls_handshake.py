@@ -130,6 +130,7 @@ def test_a_server_of_a_stranger(dtls_files: Files, stranger: Authority) -> None:
         (NOW - 9 * DAY, NOW - DAY, f"expired at {NOW - DAY:%Y-%m-%d %H:%M:%S} UTC"),
         (NOW + DAY, NOW + 9 * DAY, f"is valid only from {NOW + DAY:%Y-%m-%d %H:%M:%S} UTC on"),
     ],
+    ids=["expired", "not_yet_valid"],
 )
 def test_a_certificate_out_of_date(dtls_files: Files, starts: datetime, ends: datetime, told: str) -> None:
     pair = dtls_files.authority.issue(

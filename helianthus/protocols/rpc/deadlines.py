@@ -14,6 +14,7 @@ class Deadlines:
 
     Attributes:
         live: Deadlines by message id. To discard one that may be there is `live.pop(msgid, None)`.
+        bound: A time that none of `live` is earlier than; means nothing while there are none.
     """
 
     __slots__ = ("bound", "live")
