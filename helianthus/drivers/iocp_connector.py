@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .connect_attempt import ConnectAttempt, meets_itself, refused
 from .errors import TransportError
 from .iocp_link import IocpLink
-from .overlapped import by_length, kernel, new_operation
+from .overlapped import kernel, new_operation
 from .socket_link import address_text
 from .unix_socket import unix_name
 
@@ -40,7 +40,7 @@ class IocpConnector(ConnectAttempt["IocpDriver", IocpLink[Any]]):
         try:
             kernel.BindLocal(sock.fileno(), family)  # ConnectEx wants a socket that is bound
             self._driver.associate(sock.fileno())
-            operation.ConnectEx(sock.fileno(), by_length(family, sockaddr))
+            operation.ConnectEx(sock.fileno(), sockaddr)
         except OSError:
             sock.close()
             raise

@@ -23,7 +23,7 @@ def literal_candidate(host: str, port: int) -> Candidate | None:
     except ValueError:
         return None
     if "%" not in host:
-        return socket.AF_INET6 if version == 6 else socket.AF_INET, (host, port)
+        return (socket.AF_INET6, (host, port, 0, 0)) if version == 6 else (socket.AF_INET, (host, port))
     try:  # the system knows the number of a zone such as that of fe80::1%eth0, and has nobody to ask
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except OSError:

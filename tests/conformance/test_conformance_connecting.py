@@ -127,6 +127,20 @@ def test_connect_refused_keeps_the_platforms_code(socket_platform: Platform) -> 
     assert handler.error.errno is not None
 
 
+def test_ipv6(socket_platform: Platform) -> None:
+    """An address by itself, and both ends as they are told."""
+    try:
+        listener = socket_platform.driver.listen(Address("::1", 0), Accepting(EchoMachine))
+    except TransportError:
+        pytest.skip("no IPv6 here")
+    machine, handler = TalkingMachine(b"x"), RecordingHandler()
+    link = socket_platform.driver.connect(listener.address, machine, handler)
+    socket_platform.turn_until(lambda: machine.received == b"x")
+    assert link.peer_address == f"[::1]:{listener.address.port}"
+    assert link.local_address.startswith("[::1]:")
+    listener.close()
+
+
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a name with spaces.invalid"])
 def test_a_name_that_cannot_be_resolved(platform: Platform, host: str) -> None:
     """An unknown name is a fault of the address, told to the handler like any other."""

@@ -139,7 +139,7 @@ class Serving:
                         )
                     finally:
                         leave_bounds(token)
-                respond = self._respond
+                respond = self._respond  # `self._respond(…)` would be looked up as a method first, slowly
                 respond(event.msgid, result)
                 counting.burst_calls += 1
             else:
