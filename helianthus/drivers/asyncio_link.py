@@ -205,15 +205,13 @@ async def connect(loop: AbstractEventLoop, address: Address, link: AsyncioLink[A
     await asyncio.sleep(0)  # an eager task would tell the handler before `connect` has returned
     try:
         if address.local:
-            sock = await _connect_unix(address)
-            await loop.create_unix_connection(lambda: link, sock=sock)
+            await open_on(loop, await _connect_unix(address), link)
             return
         candidates = await look_up(loop, address)
         failure: OSError = TransportError("the name has no address")
         for family, sockaddr in candidates:
             try:
-                sock = await _connect_tcp(loop, family, sockaddr)
-                await loop.create_connection(lambda: link, sock=sock)
+                await open_on(loop, await _connect_tcp(loop, family, sockaddr), link)
                 return
             except OSError as error:
                 failure = error
@@ -225,6 +223,15 @@ async def connect(loop: AbstractEventLoop, address: Address, link: AsyncioLink[A
         raise
     except Exception as error:  # noqa: BLE001 - nobody awaits this
         link.failed(error)
+
+
+async def open_on(loop: AbstractEventLoop, sock: socket.socket, link: AsyncioLink[Any]) -> None:
+    """Give a connected socket to a transport, and that to the link.
+
+    Whichever end has connected: uvloop's `create_connection` leaves the socket to the garbage collector,
+    and with it what has its descriptor by then, if the transport is closed before it goes on.
+    """
+    await loop.connect_accepted_socket(lambda: link, sock)
 
 
 async def _connect_tcp(loop: AbstractEventLoop, family: socket.AddressFamily, sockaddr: Any) -> socket.socket:

@@ -7,6 +7,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from .address import Address
+from .asyncio_link import AsyncioLink, open_on
 from .base import Accept, Listener
 from .errors import from_os_error
 from .shortage import ACCEPT_PAUSE, SHORTAGES, Shortage
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
     from .asyncio import AsyncioDriver
-    from .asyncio_link import AsyncioLink
 
 
 class AsyncioListener(Listener):
@@ -124,9 +124,9 @@ class AsyncioListener(Listener):
 
 
 async def _take_up(loop: AbstractEventLoop, sock: socket.socket, link: AsyncioLink[Any]) -> None:
-    """Give an accepted connection's socket to a transport, and that to the link."""
+    """Pump an accepted connection."""
     try:
-        await loop.connect_accepted_socket(lambda: link, sock)
+        await open_on(loop, sock, link)
     except OSError as error:
         link.failed_to_connect(from_os_error(error, link.peer_address))
     except asyncio.CancelledError:
