@@ -36,6 +36,7 @@ from .datagram_options import DEFAULT_OPTIONS, DatagramOptions
 from .datagram_socket import open_datagram_socket
 from .errors import from_os_error
 from .names import resolved
+from .native import RECEIVE_BUFFER
 from .pump import Host
 from .timers import LONGEST_WAIT, Timer, TimerHeap
 
@@ -73,6 +74,7 @@ class AsyncioDriver(Driver):
 
     Attributes:
         loop: The event loop.
+        receive_buffer: What links receive into; its contents are handled before the next read.
     """
 
     name = "asyncio"
@@ -87,6 +89,7 @@ class AsyncioDriver(Driver):
                 loop = new_event_loop()
                 self._owns_loop = True
         self.loop = loop
+        self.receive_buffer = memoryview(bytearray(RECEIVE_BUFFER))
         self._completes = isinstance(loop, _PROACTOR_LOOP)
         self._context = contextvars.copy_context()
         self._dirty: deque[Host[Any]] = deque()

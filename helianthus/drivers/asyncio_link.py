@@ -28,7 +28,7 @@ E = TypeVar("E")
 _JOIN_BELOW = 4096  # bytes: buffers smaller than this on average cost less joined than gathered
 
 
-class AsyncioLink(Link[E], asyncio.Protocol):
+class AsyncioLink(Link[E], asyncio.BufferedProtocol):
     """A link over an asyncio transport, and the protocol of that transport."""
 
     __slots__ = ("_connecting", "_loop_driver", "_stuck_at", "_transport")
@@ -79,7 +79,7 @@ class AsyncioLink(Link[E], asyncio.Protocol):
         """An exception that nobody foresaw ended the attempt to connect."""
         self._fault(error)
 
-    # -- asyncio.Protocol ---------------------------------------------------------------------------
+    # -- asyncio.BufferedProtocol ---------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The transport is there."""
@@ -102,14 +102,21 @@ class AsyncioLink(Link[E], asyncio.Protocol):
         if not self._reading:
             self._loop_driver.soon(self._pause_reading)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where to read into: one place for all links, as it is handled before the next read."""
+        return self._loop_driver.receive_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Bytes from the peer."""
-        if self._leasing and self._reading:
-            self._received_lease(self._driver.buffers.adopt(data))
-        elif self._reading:
-            self._received(data)
-        else:  # uvloop reads once before it can be paused
+        data = self._loop_driver.receive_buffer[:nbytes]
+        if not self._reading:  # uvloop reads once before it can be paused
             self._held += data
+        elif self._leasing:
+            lease = self._driver.buffers.lease(nbytes)
+            lease.view[:] = data
+            self._received_lease(lease)
+        else:
+            self._received(data)
 
     def eof_received(self) -> bool:
         """The peer ended its direction; ours stays open."""

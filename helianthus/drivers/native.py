@@ -28,7 +28,7 @@ READ, WRITE, HANG_UP = 1, 2, 4
 """Readiness flags; the first two are those of `selectors`."""
 
 RECEIVE_BUFFER = 256 * 1024
-"""Bytes of the one buffer that all links of a native driver receive into."""
+"""Bytes of the one buffer that all links of a driver receive into."""
 
 _SETTLE_ROUNDS = 16  # links woken by handlers while settling go again this often within one tick
 _THREADS = 8  # for name resolution and disk; started only when needed
