@@ -15,7 +15,7 @@ from .errors import ConnectionReset, TransportError, from_os_error
 from .names import Candidate, literal_candidate
 from .pump import Link
 from .resetting import reset_when_closed
-from .socket_link import address_text, keep_alive
+from .socket_link import address_text, set_tcp_options
 from .unix_socket import Patience, is_unix, try_to_connect, unix_name, unix_text
 
 if TYPE_CHECKING:
@@ -88,7 +88,6 @@ class AsyncioLink(Link[E], asyncio.BufferedProtocol):
             made.abort()
             return
         made.set_write_buffer_limits(high=self._high, low=self._low)
-        # TCP_NODELAY has been set: asyncio documents it for its loops, and uvloop does the same.
         local, peer = made.get_extra_info("sockname"), made.get_extra_info("peername")
         if is_unix(made.get_extra_info("socket")):
             self._ready(unix_text(local or ""), self.peer_address)
@@ -248,8 +247,7 @@ async def _connect_tcp(loop: AbstractEventLoop, family: socket.AddressFamily, so
         await loop.sock_connect(sock, sockaddr)
         if meets_itself(sock):
             raise refused()
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        keep_alive(sock)
+        set_tcp_options(sock)
     except BaseException:
         sock.close()
         raise

@@ -11,7 +11,7 @@ from .asyncio_link import AsyncioLink, open_on
 from .base import Accept, Listener
 from .errors import from_os_error
 from .shortage import ACCEPT_PAUSE, SHORTAGES, Shortage
-from .socket_link import address_text, keep_alive, listening_socket
+from .socket_link import address_text, listening_socket, set_tcp_options
 from .unix_socket import is_unix, peer_text
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class AsyncioListener(Listener):
             text = peer_text(sock)
         else:
             text = address_text(peer)
-            keep_alive(sock)
+            set_tcp_options(sock)
         try:
             machine, handler = self._accept(text)
         except Exception as error:  # noqa: BLE001 - one connection's fault must not stop the listener

@@ -29,7 +29,7 @@ from .overlapped import Overlapped, file_handle, new_operation
 from .pump import Link
 from .read_size import ReadSize
 from .resetting import reset_when_closed
-from .socket_link import address_text, keep_alive
+from .socket_link import address_text, set_tcp_options
 from .write_piece import PIECE, next_piece
 
 if TYPE_CHECKING:
@@ -100,8 +100,7 @@ class IocpLink(Link[E]):
         self._operation = None
         try:
             sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            keep_alive(sock)
+            set_tcp_options(sock)
             local = address_text(sock.getsockname())
             with contextlib.suppress(OSError):  # which has gone again already, as reading will tell
                 peer = address_text(sock.getpeername())

@@ -72,11 +72,13 @@ def address_text(sockaddr: Any) -> str:
     return str(sockaddr)
 
 
-def keep_alive(sock: socket.socket) -> None:
-    """Have the system find peers that have vanished, where the protocol on top has no pings.
+def set_tcp_options(sock: socket.socket) -> None:
+    """Have small frames sent at once, and peers found that have vanished.
 
-    When it does so is the system's setting: on Linux after two hours, unless somebody changed it.
+    The latter for protocols without pings. When the system asks is its own setting: on Linux after two
+    hours, unless somebody changed it.
     """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
@@ -125,8 +127,7 @@ class SocketLink(Link[E]):
             if is_unix(sock):
                 local, peer = unix_text(sock.getsockname()), self.peer_address
             else:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                keep_alive(sock)
+                set_tcp_options(sock)
                 local, peer = address_text(sock.getsockname()), address_text(sock.getpeername())
         except OSError as error:
             self._lost(self._why_not_opened(error))

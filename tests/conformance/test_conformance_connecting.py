@@ -343,20 +343,18 @@ def test_the_next_address_is_tried_after_meeting_itself(
     listener.close()
 
 
-def test_nodelay_is_set(socket_platform: Platform, peers: Peers) -> None:
-    """Small frames are not held back by Nagle's algorithm."""
-    listening, address = peers.listen()
-    handler = RecordingHandler()
-    socket_platform.driver.connect(address, TalkingMachine(), handler)
-    socket_platform.turn_until(lambda: handler.ready)
-    assert socket_of(handler.link).getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-    peers.accept(listening)
+@pytest.mark.parametrize(
+    ("level", "option"),
+    [(socket.IPPROTO_TCP, socket.TCP_NODELAY), (socket.SOL_SOCKET, socket.SO_KEEPALIVE)],
+    ids=["nodelay", "keepalive"],
+)
+def test_options_of_both_ends(socket_platform: Platform, level: int, option: int) -> None:
+    """Nagle's algorithm holds no small frames back, and the system finds peers that have vanished.
 
-
-def test_peers_that_have_vanished_are_found(socket_platform: Platform) -> None:
-    """The system is asked to, because not every protocol has pings of its own."""
+    Not every protocol has pings of its own.
+    """
     client, server = pair(socket_platform, TalkingMachine(), TalkingMachine())
-    assert socket_of(client.link).getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-    assert socket_of(server.link).getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert socket_of(client.link).getsockopt(level, option)
+    assert socket_of(server.link).getsockopt(level, option)
     client.link.abort()
     server.link.abort()
