@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..protocols.machine import Buffer, StreamMachine
 from .address import Address
-from .base import Accept, LinkHandler, Listener
+from .base import Accept, LinkHandler
+from .completion_listener import CompletionListener
 from .errors import from_os_error
 from .file_transfer import NOT_DIRECT
 from .iocp_link import IocpLink
 from .named_pipe import NamedPipe, new_instance, try_to_connect
 from .overlapped import Overlapped, new_operation
-from .shortage import ACCEPT_PAUSE
 from .unix_socket import Patience
 
 if TYPE_CHECKING:
@@ -111,35 +111,19 @@ class PipeConnector:
         link.open_on_pipe(pipe, NO_NAME, self._address.endpoint)
 
 
-class PipeListener(Listener):
+class PipeListener(CompletionListener[NamedPipe]):
     """Waits at instances of a pipe, and gives each that somebody connects to to a link."""
 
+    at_once = INSTANCES
+
     def __init__(self, driver: IocpDriver, address: Address, accept: Accept) -> None:
-        self._driver = driver
-        self._accept = accept
-        self._closed = False
-        self._resting = False
-        self._paused = False
-        self._under_way: dict[Overlapped, NamedPipe] = {}
-        self._held: list[NamedPipe] = []  # connected, and to be given to links
-        self.address = address
+        super().__init__(driver, address, accept)
         self._wait_at(new_instance(address, first=True))  # nobody else can listen while there is one
         driver.opened(self)
-        self._add_instances()
+        self._begin_accepts()
 
-    def _add_instances(self) -> None:
-        """Wait at as many instances as there are to be; rest when handles have run out."""
-        while not (self._closed or self._resting) and len(self._under_way) < INSTANCES:
-            try:
-                self._wait_at(new_instance(self.address, first=False))
-            except OSError as error:
-                self._resting = True
-                self._driver.on_error(from_os_error(error, str(self.address)))
-                self._driver.call_at(self._driver.now() + ACCEPT_PAUSE, self._rested)
-
-    def _rested(self) -> None:
-        self._resting = False
-        self._add_instances()
+    def _begin_accept(self) -> None:
+        self._wait_at(new_instance(self.address, first=False))
 
     def _wait_at(self, pipe: NamedPipe) -> None:
         operation = new_operation()
@@ -160,40 +144,22 @@ class PipeListener(Listener):
         pipe = self._under_way.pop(operation)
         if self._closed or error is not None:
             pipe.close()
+            self._begin_accepts()
         else:
             self._held.append(pipe)
             self._adopt_held()
-        self._add_instances()
 
-    def _adopt_held(self) -> None:
-        while self._held and not self._paused and not self._closed:
-            self._adopt(self._held.pop(0))
+    def _arrived(self, end: NamedPipe) -> str:
+        return NO_NAME
 
-    def _adopt(self, pipe: NamedPipe) -> None:
-        try:
-            machine, handler = self._accept(NO_NAME)
-        except Exception as error:  # noqa: BLE001 - one connection's fault must not stop the listener
-            self._driver.on_error(error)
-            pipe.close()
-            return
-        except BaseException:
-            pipe.close()
-            raise
-        PipeLink(self._driver, machine, handler, NO_NAME).open_on_pipe(pipe, self.address.endpoint, NO_NAME)
+    def _open(
+        self, end: NamedPipe, peer: str, machine: StreamMachine[Any], handler: LinkHandler[Any]
+    ) -> None:
+        PipeLink(self._driver, machine, handler, peer).open_on_pipe(end, self.address.endpoint, peer)
 
     def pause(self) -> None:
-        """Give nobody to a link for now; as many as there are instances can connect meanwhile."""
+        """Give nobody to a link for now; those can connect for whom there is an instance already."""
         self._paused = True
-
-    def resume(self) -> None:
-        """Accept again; see `Listener.resume`."""
-        if self._paused and not self._closed:
-            self._paused = False
-            self._driver.post(self._adopt_held)
-
-    def driver_closed(self) -> None:
-        """The driver is closing: so does the listener."""
-        self.close()
 
     def close(self) -> None:
         """Stop accepting; see `Listener.close`."""

@@ -157,13 +157,18 @@ def test_a_peer_that_reads_nothing_is_dropped(driver: IocpDriver, address: Addre
 
 
 def test_a_paused_listener(driver: IocpDriver, address: Address) -> None:
+    """As many connect as there are instances already; the others find none, and try again."""
     listener, ends = serve(driver, address)
     listener.pause()
-    client = connect(driver, address, b"x")
-    turn_until(driver, lambda: client.link and listener._held)
+    clients = [connect(driver, address, b"x") for _ in range(3 * INSTANCES)]
+    turn_until(driver, lambda: len(listener._held) == INSTANCES)
+    tried_again: list[bool] = []
+    driver.call_at(driver.now() + 0.1, lambda: tried_again.append(True))
+    turn_until(driver, lambda: tried_again)
+    assert len(listener._held) == INSTANCES
     assert ends == []
     listener.resume()
-    turn_until(driver, lambda: client.received == b"x")
+    turn_until(driver, lambda: all(client.received == b"x" for client in clients))
 
 
 def test_accept_that_raises(driver: IocpDriver, address: Address) -> None:
