@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,8 @@ class AsyncioListener(Listener):
             text = peer_text(sock)
         else:
             text = address_text(peer)
-            set_tcp_options(sock)
+            with contextlib.suppress(OSError):  # on macOS, where the peer has gone: the link will find that
+                set_tcp_options(sock)
         try:
             machine, handler = self._accept(text)
         except Exception as error:  # noqa: BLE001 - one connection's fault must not stop the listener
