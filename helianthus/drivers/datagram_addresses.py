@@ -77,6 +77,6 @@ class DatagramAddresses:
         if family == self._family:
             return sockaddr
         if family == socket.AF_INET and not self._v6only:
-            return (_MAPPED + str(ipaddress.IPv4Address(host)), port)
+            return (_MAPPED + str(ipaddress.IPv4Address(host)), port, 0, 0)
         kind = "an IPv6" if self._family == socket.AF_INET6 else "an IPv4"
         raise AddressNotAvailable(f"cannot be reached from {kind} socket", address=text)

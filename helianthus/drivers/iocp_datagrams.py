@@ -19,7 +19,7 @@ from .datagram_options import DatagramOptions
 from .datagram_socket import OpenSocket
 from .errors import from_os_error
 from .native import READ
-from .overlapped import Overlapped, by_length, new_operation
+from .overlapped import Overlapped, new_operation
 from .socket_datagrams import SocketDatagramLink
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class IocpDatagramLink(SocketDatagramLink[E]):
             if self.peer_address is not None:
                 operation.WSASend(self._socket.fileno(), data, 0)
             else:
-                operation.WSASendTo(self._socket.fileno(), data, 0, by_length(self._socket.family, sockaddr))
+                operation.WSASendTo(self._socket.fileno(), data, 0, sockaddr)
         except OSError as error:
             outcome = self._send_again(error, data, sockaddr, address)
             if outcome is None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import socket
 import sys
 from typing import Any, Protocol, cast
 
@@ -91,13 +90,6 @@ def is_workstation() -> bool:
     """Whether this is an edition of Windows for clients, and none for servers."""
     version: Any = getattr(sys, "getwindowsversion")()  # noqa: B009 - type-checkers elsewhere do not know it
     return bool(version.product_type == _WORKSTATION)
-
-
-def by_length(family: int, sockaddr: Any) -> Any:
-    """A socket's address as `_overlapped` takes it, which tells the families by their lengths."""
-    if family != socket.AF_INET6 or len(sockaddr) == 4:
-        return sockaddr
-    return (*sockaddr, 0, 0)
 
 
 def new_operation() -> Overlapped:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from certificates import Authority
+from layer_child import LayerChild
 
-from helianthus.protocols.machine import Action, Buffer, DatagramAddress, Outcome
+from helianthus.protocols.machine import Buffer, DatagramAddress
 
 pytest.importorskip("OpenSSL", reason="pyOpenSSL is not installed: no DTLS")
 
@@ -32,18 +33,14 @@ SERVER: DatagramAddress = ("192.0.2.1", 4433)
 CLIENT: DatagramAddress = ("192.0.2.2", 50000)
 
 
-class Child:
+class Child(LayerChild):
     """A datagram machine that says what it is told to and remembers what it hears."""
 
     def __init__(self, peer: DatagramAddress, *, echoes: bool = False) -> None:
+        super().__init__()
         self.peer = peer
         self.heard: list[bytes] = []
         self.losses: list[tuple[OSError, DatagramAddress | None]] = []
-        self.when: float | None = None
-        self.told: list[float] = []
-        self.outcomes: list[tuple[int, object]] = []
-        self.actions: list[Action] = []
-        self.events: list[Any] = []
         self.output: list[tuple[bytes, DatagramAddress]] = []
         self._echoes = echoes
 
@@ -64,25 +61,6 @@ class Child:
     def take_datagrams(self, limit: int = 64) -> list[tuple[bytes, DatagramAddress]]:
         taken, self.output = self.output[:limit], self.output[limit:]
         return taken
-
-    def deadline(self) -> float | None:
-        return self.when
-
-    def handle_timeout(self, now: float) -> None:
-        if self.when is not None and self.when <= now:
-            self.when = None
-            self.told.append(now)
-
-    def take_events(self) -> list[Any]:
-        events, self.events = self.events, []
-        return events
-
-    def take_actions(self) -> list[Action]:
-        actions, self.actions = self.actions, []
-        return actions
-
-    def complete(self, action_id: int, outcome: Outcome, now: float) -> None:
-        self.outcomes.append((action_id, outcome.value))
 
 
 class Files:

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from certificates import Pair
+from layer_child import LayerChild
 
-from helianthus.protocols.machine import Action, Buffer, Closing, ConnectionFailed, Outcome
+from helianthus.protocols.machine import Buffer, Closing, ConnectionFailed
 from helianthus.protocols.tls import TlsEstablished, TlsLayer, TlsSessionReceived
 
 Cut = Callable[[bytes], list[bytes]]
 
 
-class Child:
+class Child(LayerChild):
     """A stream machine that says what it is told to and remembers what it hears.
 
     Attributes:
@@ -26,17 +27,13 @@ class Child:
     """
 
     def __init__(self, *, echoes: bool = False) -> None:
+        super().__init__()
         self.heard = bytearray()
         self.pieces = 0
         self.ended = False
         self.lost: list[Exception | None] = []
         self.closing = Closing.OPEN
         self.wants_read = True
-        self.when: float | None = None
-        self.told: list[float] = []
-        self.outcomes: list[tuple[int, object]] = []
-        self.actions: list[Action] = []
-        self.events: list[Any] = []
         self._echoes = echoes
         self._output: list[Buffer] = []
 
@@ -65,25 +62,6 @@ class Child:
     def take_data(self) -> list[Buffer]:
         taken, self._output = self._output, []
         return taken
-
-    def deadline(self) -> float | None:
-        return self.when
-
-    def handle_timeout(self, now: float) -> None:
-        if self.when is not None and self.when <= now:
-            self.when = None
-            self.told.append(now)
-
-    def take_events(self) -> list[Any]:
-        events, self.events = self.events, []
-        return events
-
-    def take_actions(self) -> list[Action]:
-        actions, self.actions = self.actions, []
-        return actions
-
-    def complete(self, action_id: int, outcome: Outcome, now: float) -> None:
-        self.outcomes.append((action_id, outcome.value))
 
 
 class End:

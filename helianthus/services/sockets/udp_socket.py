@@ -81,17 +81,16 @@ class UdpSocket:
             OperationTimedOut: Its time was up.
             OperationCancelled: It was cancelled by a token.
         """
+        wanted = options or DatagramOptions()
         address = Address.parse(url, DATAGRAM_SOCKET_SCHEMES)
-        driver = driver or running_driver()
-        what = f"binding to {address}"
-        check_bounds(driver, what, timeout, cancel)
-        bound = bound_of(driver, timeout, cancel)
-        options = options or DatagramOptions()
-        found = await addresses_of(driver, address, what, bound)
-        for candidate in found[:-1]:
-            with contextlib.suppress(TransportError):
-                return cls(_Handler(driver, candidate, options, limits))
-        return cls(_Handler(driver, found[-1], options, limits))
+        return await cls._open(
+            address,
+            f"binding to {address}",
+            lambda driver, found: _Handler(driver, found, wanted, limits),
+            timeout,
+            cancel,
+            driver,
+        )
 
     @classmethod
     async def connect(
@@ -117,18 +116,36 @@ class UdpSocket:
         Raises:
             Exception: As `bind`.
         """
+        wanted = options or DatagramOptions()
         address = Address.parse(url, DATAGRAM_SOCKET_SCHEMES)
-        driver = driver or running_driver()
-        what = f"connecting to {address}"
-        check_bounds(driver, what, timeout, cancel)
-        bound = bound_of(driver, timeout, cancel)
-        options = options or DatagramOptions()
         anywhere = Address("", 0, address.scheme)
-        found = await addresses_of(driver, address, what, bound)
+        return await cls._open(
+            address,
+            f"connecting to {address}",
+            lambda driver, found: _Handler(driver, anywhere, attrs.evolve(wanted, peer=found), limits),
+            timeout,
+            cancel,
+            driver,
+        )
+
+    @classmethod
+    async def _open(
+        cls,
+        address: Address,
+        what: str,
+        make: Callable[[Driver, Address], _Handler],
+        timeout: float | None,
+        cancel: CancelToken | None,
+        driver: Driver | None,
+    ) -> UdpSocket:
+        """Make a socket of the first of a name's addresses that allows it; what the last says is raised."""
+        driver = driver or running_driver()
+        check_bounds(driver, what, timeout, cancel)
+        found = await addresses_of(driver, address, what, bound_of(driver, timeout, cancel))
         for candidate in found[:-1]:
             with contextlib.suppress(TransportError):
-                return cls(_Handler(driver, anywhere, attrs.evolve(options, peer=candidate), limits))
-        return cls(_Handler(driver, anywhere, attrs.evolve(options, peer=found[-1]), limits))
+                return cls(make(driver, candidate))
+        return cls(make(driver, found[-1]))
 
     @property
     def local_address(self) -> Address:
